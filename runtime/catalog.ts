@@ -1,0 +1,46 @@
+/** The models this gateway serves, by public id. */
+import { NotFoundError } from "./errors.ts";
+import type { LanguageModel } from "./model.ts";
+
+/** What listings say about a model. */
+export interface ModelInfo {
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  readonly ownedBy: string;
+  /** Changes when weights, format or engine build change. */
+  readonly fingerprint: string;
+  /** "cpu", "webgpu", ..., or the logical name of an upstream. */
+  readonly servedBy: string;
+  readonly contextLength: number;
+  /** Number of weights, where known. */
+  readonly parameters?: number;
+  /** A model with the same vocabulary that may propose tokens for this one. */
+  readonly draft?: string;
+}
+
+/** One served model. */
+export interface CatalogEntry {
+  readonly info: ModelInfo;
+  readonly model: LanguageModel;
+}
+
+/** Looks models up by id. */
+export interface Catalog {
+  list(): readonly ModelInfo[];
+  /** @throws {NotFoundError} */
+  get(id: string): CatalogEntry;
+}
+
+/** A catalog of fixed entries. The first one is the default. */
+export function createCatalog(entries: readonly CatalogEntry[]): Catalog {
+  const byId = new Map(entries.map((entry) => [entry.info.id, entry]));
+  return {
+    list: () => entries.map((entry) => entry.info),
+    get(id) {
+      const entry = byId.get(id);
+      if (!entry) throw new NotFoundError("model", id, [...byId.keys()]);
+      return entry;
+    },
+  };
+}

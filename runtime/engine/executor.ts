@@ -1,0 +1,109 @@
+/**
+ * Executor: runs one batch. Everything that crosses is plain data, so it may live in a Worker.
+ */
+import type { Candidate, TokenId } from "../model.ts";
+import type { SamplingParams } from "../sampling.ts";
+import type { KvGranularity, KvLayout } from "../kv/policy.ts";
+
+/** What the engine has to know about the model behind an executor. */
+export interface ExecutorInfo {
+  readonly backend: string;
+  readonly vocab: number;
+  readonly contextLength: number;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly kv: KvLayout;
+  /** Pages in the pool. */
+  readonly pages: number;
+  /** Bytes of one page (K and V of all layers and heads of one page group). */
+  readonly pageBytes: number;
+}
+
+/** Runs batches, one at a time. */
+export interface Executor extends AsyncDisposable {
+  readonly info: ExecutorInfo;
+  /** @throws {EngineError | DeviceLostError} the whole batch failed */
+  execute(batch: Batch): Promise<BatchResult>;
+}
+
+/** One step's work. */
+export interface Batch {
+  readonly step: number;
+  /** Applied in order before the rows. */
+  readonly edits: readonly PageEdit[];
+  readonly rows: readonly Row[];
+}
+
+/** Copies slots between pages: copy-on-write, gathers after eviction. */
+export interface PageEdit {
+  readonly op: "copy";
+  /** Physical slots (page * pageSize + offset), same length. */
+  readonly from: Uint32Array;
+  readonly to: Uint32Array;
+}
+
+/** Which pages a row attends to, per group at the given granularity. */
+export interface PageTables {
+  readonly granularity: KvGranularity;
+  /** One list of page ids per group: 1, layers, or layers * kvHeads lists. */
+  readonly pages: readonly Uint32Array[];
+  /** Valid slots per group, counting the row's new tokens. */
+  readonly counts: Uint32Array;
+}
+
+/** One sequence's part of a batch. */
+export interface Row {
+  /** Not yet computed tokens, at least one. */
+  readonly tokens: Uint32Array;
+  /** Places in the sequence, for RoPE. Same length as `tokens`. */
+  readonly positions: Uint32Array;
+  /** Physical slots (page * pageSize + offset) of the new K and V, per group, each as long as `tokens`. */
+  readonly slots: readonly Uint32Array[];
+  /** New tokens are the last `tokens.length` of the counted slots, in order. */
+  readonly tables: PageTables;
+  /**
+   * For trees: one bit set per new token over the row's new tokens, least significant first,
+   * [tokens.length * ceil(tokens.length / 32)] words. Absent: causal order.
+   */
+  readonly treeMask?: Uint32Array;
+  readonly wants: readonly Want[];
+}
+
+/** What one ask needs from a row. `last` counts from the row's end. */
+export type Want =
+  | {
+    readonly kind: "sample";
+    readonly sampling: SamplingParams;
+    readonly mask?: Uint32Array;
+    readonly topLogprobs: number;
+    /** Tokens before and in the completion, for penalties; empty when no penalty is on. */
+    readonly promptTokens: readonly TokenId[];
+    readonly completionTokens: readonly TokenId[];
+  }
+  | { readonly kind: "topk"; readonly k: number; readonly last: number }
+  | { readonly kind: "logits"; readonly last: number }
+  | { readonly kind: "entropy"; readonly last: number }
+  /** `targets[i]` is scored at the i-th of the last `targets.length` positions. */
+  | { readonly kind: "score"; readonly targets: Uint32Array }
+  | { readonly kind: "hidden"; readonly layer: number; readonly last: number };
+
+/** The answer to a {@link Want}, same order. */
+export type Answer =
+  | {
+    readonly kind: "sample";
+    readonly token: TokenId;
+    readonly logprob: number;
+    readonly top: readonly Candidate[];
+    readonly entropy: number;
+  }
+  | {
+    readonly kind: "topk";
+    readonly rows: readonly { readonly candidates: readonly Candidate[]; readonly rest: number }[];
+  }
+  | { readonly kind: "logits" | "hidden"; readonly rows: readonly Float32Array[] }
+  | { readonly kind: "score" | "entropy"; readonly values: Float32Array };
+
+/** Answers by row. */
+export interface BatchResult {
+  readonly answers: readonly (readonly Answer[])[];
+}

@@ -1,0 +1,124 @@
+/**
+ * The error classes of the runtime. Fields carry the data, the message is for people.
+ * Only `routes/errors.ts` knows which HTTP status each becomes.
+ */
+
+/** Where a {@link FormatError} was found. */
+export interface FormatErrorOptions {
+  /** What was being read: "model.safetensors", "tokenizer.json", "json schema". Never a full path. */
+  readonly source: string;
+  /** Byte (or character) offset, where one is known. */
+  readonly offset?: number | undefined;
+  readonly cause?: unknown;
+}
+
+/** Unreadable file, grammar or schema. */
+export class FormatError extends SyntaxError {
+  override readonly name = "FormatError";
+  readonly source: string;
+  readonly offset: number | undefined;
+
+  constructor(message: string, options: FormatErrorOptions) {
+    const place = options.offset === undefined ? "" : ` at offset ${options.offset}`;
+    super(`Cannot read ${options.source}${place}: ${message}`, { cause: options.cause });
+    this.source = options.source;
+    this.offset = options.offset;
+  }
+}
+
+/** A chat template that cannot render these messages. */
+export class TemplateError extends Error {
+  override readonly name = "TemplateError";
+}
+
+/** Tensor shapes that do not go together. */
+export class ShapeError extends TypeError {
+  override readonly name = "ShapeError";
+  constructor(readonly op: string, readonly detail: string) {
+    super(`Cannot run ${op}: ${detail}`);
+  }
+}
+
+/** Something looked up by name is not there. */
+export class NotFoundError extends Error {
+  override readonly name = "NotFoundError";
+  constructor(
+    readonly kind: "model" | "strategy" | "policy" | "file" | "repository" | "backend",
+    readonly subject: string,
+    readonly known: readonly string[] = [],
+  ) {
+    const list = known.length > 0 ? `; known: ${known.join(", ")}` : "";
+    super(`Unknown ${kind} ${JSON.stringify(subject)}${list}`);
+  }
+}
+
+/** A strategy needs what a model lacks. */
+export class CapabilityError extends Error {
+  override readonly name = "CapabilityError";
+  constructor(
+    readonly model: string,
+    readonly missing: readonly string[],
+    readonly use: { readonly strategy?: string; readonly role?: string } = {},
+  ) {
+    const what = use.strategy === undefined ? "" : ` strategy ${JSON.stringify(use.strategy)} on`;
+    const role = use.role === undefined ? "" : ` as role ${JSON.stringify(use.role)}`;
+    super(
+      `Cannot run${what} model ${JSON.stringify(model)}${role}: missing ${missing.join(", ")}`,
+    );
+  }
+}
+
+/** Prompt plus requested tokens do not fit the model's context. */
+export class ContextLengthError extends RangeError {
+  override readonly name = "ContextLengthError";
+  constructor(
+    readonly promptTokens: number,
+    readonly maxTokens: number,
+    readonly limit: number,
+  ) {
+    super(
+      maxTokens > 0
+        ? `Cannot fit ${promptTokens} prompt tokens and ${maxTokens} new tokens: the context holds ${limit}`
+        : `Cannot fit ${promptTokens} prompt tokens: the context holds ${limit}`,
+    );
+  }
+}
+
+/** A sequence that can never fit the page pool; retrying will not help. */
+export class OutOfPagesError extends Error {
+  override readonly name = "OutOfPagesError";
+  constructor(readonly needed: number, readonly total: number) {
+    super(`Cannot hold the sequence: it needs ${needed} KV pages, the pool has ${total}`);
+  }
+}
+
+/** A session was used after it, or its request, was closed. */
+export class ClosedError extends Error {
+  override readonly name = "ClosedError";
+}
+
+/** The engine itself failed in a step. */
+export class EngineError extends Error {
+  override readonly name = "EngineError";
+}
+
+/** The GPU device went away; the request may be retried. */
+export class DeviceLostError extends Error {
+  override readonly name = "DeviceLostError";
+  constructor(readonly reason: string) {
+    super(`The GPU device was lost: ${reason}`);
+  }
+}
+
+/** An upstream engine failed. */
+export class UpstreamError extends Error {
+  override readonly name = "UpstreamError";
+  constructor(
+    readonly upstream: string,
+    readonly status: number | undefined,
+    message: string,
+    options?: { readonly cause?: unknown },
+  ) {
+    super(`Upstream ${JSON.stringify(upstream)} failed: ${message}`, options);
+  }
+}

@@ -1,0 +1,8 @@
+/** What strategies and routes may import from the runtime. */
+export * from "./errors.ts";
+export * from "./model.ts";
+export type { Constraint } from "./constraint.ts";
+export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
+export { greedySampling, type SamplingParams } from "./sampling.ts";
+export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
+export { encodePrompt } from "./prompt.ts";
