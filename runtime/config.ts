@@ -1,0 +1,108 @@
+/**
+ * The configuration: one object, one schema. Flags and environment variables override single fields
+ * in mod.ts; nothing else reads them.
+ */
+import { z } from "zod";
+import { nearest } from "./nearest.ts";
+
+const strategyParams = z.record(z.string(), z.unknown());
+
+const alias = z.strictObject({
+  model: z.string().min(1).describe("Id of a served model"),
+  strategy: z.string().min(1).optional().describe("Strategy this name stands for"),
+  params: strategyParams.optional().describe("Parameters of the strategy"),
+  models: z.record(z.string(), z.string()).optional().describe("Models of further roles"),
+});
+
+const limits = z.strictObject({
+  body_bytes: z.int().min(1024).max(256 * 1024 * 1024).default(4 * 1024 * 1024)
+    .describe("Largest request body in bytes; protects memory"),
+  body_idle_ms: z.int().min(100).max(600_000).default(5_000)
+    .describe("Longest pause while a body arrives, in ms; frees slow senders' places"),
+  body_total_ms: z.int().min(100).max(600_000).default(15_000)
+    .describe("Longest time for a whole body, in ms"),
+  request_ms: z.int().min(100).max(86_400_000).default(600_000)
+    .describe("Longest time for a whole request, in ms"),
+  choices: z.int().min(1).max(128).default(16).describe("Largest n"),
+  sequences: z.int().min(1).max(1024).default(64)
+    .describe("Most sequences one request may decode at once"),
+  running: z.int().min(1).max(10_000).default(72)
+    .describe("Requests running or waiting at one model; more get 429"),
+});
+
+/** Every field has a default, so `{}` is a complete configuration. */
+export const configSchema = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1")
+    .describe("Address to listen on; anything but loopback needs api_key_env or insecure"),
+  port: z.int().min(0).max(65_535).default(8000).describe("Port to listen on; 0 takes a free one"),
+  models: z.array(z.string().min(1)).min(1).default(["decant-tiny", "decant-tiny-draft"])
+    .describe(
+      "Embedded ids, local folders or files, or hf:org/repo[@revision][/file.gguf]; first = default",
+    ),
+  backend: z.enum(["auto", "webgpu", "wasm", "cpu"]).default("auto")
+    .describe("Where models run; auto takes the fastest one that works"),
+  api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
+    .describe("Name of the environment variable with the API key; several keys: comma-separated"),
+  context: z.int().min(16).max(1_048_576).optional()
+    .describe("Longest sequence in tokens; default: what the model was trained for"),
+  insecure: z.boolean().default(false)
+    .describe("Listen beyond loopback without an API key"),
+  allowed_hosts: z.array(z.string().min(1)).default([])
+    .describe("Further names the Host header may carry when bound to loopback"),
+  allowed_origins: z.array(z.string().min(1)).default([])
+    .describe("Exact origins that browsers may call from (CORS)"),
+  strict: z.boolean().default(false)
+    .describe("Refuse request fields we do not know instead of listing them in a header"),
+  default_strategy: z.string().min(1).default("sample")
+    .describe("Strategy of requests that name none"),
+  aliases: z.record(z.string().min(1), alias).default({})
+    .describe("Model names that stand for a model with a strategy"),
+  kv_bytes: z.int().min(1024 * 1024).max(64 * 1024 ** 3).default(512 * 1024 * 1024)
+    .describe("KV memory per model in bytes; smaller models take less"),
+  cache_dir: z.string().min(1).optional()
+    .describe("Folder for downloaded models; default: ~/.cache/decant/hub"),
+  limits: limits.prefault({}),
+});
+
+/** A complete configuration. */
+export type Config = z.output<typeof configSchema>;
+/** What a file or a caller may give: every field optional. */
+export type ConfigInput = z.input<typeof configSchema>;
+
+/** A configuration that cannot be used; the message names the key. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  constructor(readonly key: string, message: string) {
+    super(message);
+  }
+}
+
+/**
+ * Completes a configuration.
+ *
+ * @param source what to call it in messages, e.g. "config file"
+ * @throws {ConfigError} naming the key, and for unknown keys the nearest known one
+ */
+export function parseConfig(value: unknown, source: string): Config {
+  const result = configSchema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const path = issue.path.map(String).join(".");
+  if (issue.code === "unrecognized_keys") {
+    const key = [...issue.path.map(String), issue.keys[0]!].join(".");
+    throw new ConfigError(key, `Unknown key "${key}" in the ${source}${suggest(issue.keys[0]!)}`);
+  }
+  throw new ConfigError(path, `Invalid "${path || "value"}" in the ${source}: ${issue.message}`);
+}
+
+/** All keys of the configuration, nested ones too, for suggestions. */
+export const configKeys: readonly string[] = [
+  ...Object.keys(configSchema.shape),
+  ...Object.keys(limits.shape),
+  ...Object.keys(alias.shape),
+];
+
+function suggest(key: string): string {
+  const known = nearest(key, configKeys);
+  return known === undefined ? "" : `; the nearest known key is "${known}"`;
+}
