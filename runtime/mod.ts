@@ -3,6 +3,14 @@ export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
-export { greedySampling, type SamplingParams } from "./sampling.ts";
+export {
+  argMax,
+  greedySampling,
+  hasPenalties,
+  logNormalizer,
+  logSoftmax,
+  type SamplingParams,
+  warpedLogprobs,
+} from "./sampling.ts";
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
 export { encodePrompt } from "./prompt.ts";

@@ -39,3 +39,20 @@ export const greedySampling: SamplingParams = {
   logitBias: [],
   seed: { low: 0, high: 0 },
 };
+
+export {
+  argMax,
+  entropy,
+  logNormalizer,
+  logSoftmax,
+  type RowStats,
+  rowStats,
+} from "./sampling/rows.ts";
+export { topK } from "./sampling/top_k.ts";
+export { type DrawContext, hasPenalties } from "./sampling/adjust.ts";
+export {
+  type DrawnToken,
+  sampleRow,
+  type SampleRowOptions,
+  warpedLogprobs,
+} from "./sampling/draw.ts";
