@@ -16,6 +16,8 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_DEPTH = 4;
 const MAX_DIMENSIONS = 4;
 const MAX_TENSORS = 100_000;
+/** A tensor has up to ten: itself, its dtype, two lists, four dimensions, two offsets. */
+const MAX_VALUES = 2_000_000;
 const MAX_KEY_LENGTH = 65_536;
 
 /** Bits per value. Only F32, F16 and BF16 can be used as weights, the others only looked at. */
@@ -110,8 +112,13 @@ function readHeader(source: ByteSource): Header {
   const length = cursor.size("header length", MAX_HEADER_BYTES);
   const text = cursor.utf8(length, "header");
   if (text[0] !== "{") throw cursor.error("the header does not start with {", 8);
-  const options = { source: source.name, maxDepth: MAX_DEPTH, numbers: "whole" } as const;
-  const header = parseJson(text, { ...options, baseOffset: 8 });
+  const header = parseJson(text, {
+    source: source.name,
+    maxDepth: MAX_DEPTH,
+    maxValues: MAX_VALUES,
+    numbers: "whole",
+    baseOffset: 8,
+  });
   if (!isJsonObject(header)) throw cursor.error("the header is not a JSON object", 8);
   if (header.size > MAX_TENSORS + 1) throw cursor.error(`more than ${MAX_TENSORS} tensors`, 8);
 
