@@ -101,7 +101,12 @@ export type Answer =
     readonly rows: readonly { readonly candidates: readonly Candidate[]; readonly rest: number }[];
   }
   | { readonly kind: "logits" | "hidden"; readonly rows: readonly Float32Array[] }
-  | { readonly kind: "score" | "entropy"; readonly values: Float32Array };
+  | { readonly kind: "score" | "entropy"; readonly values: Float32Array }
+  /**
+   * This ask alone cannot be answered: its mask leaves no token, a token id is unknown
+   * ("RangeError"), or its logits are not numbers ("EngineError").
+   */
+  | { readonly kind: "failed"; readonly name: string; readonly message: string };
 
 /** Answers by row. */
 export interface BatchResult {

@@ -1,0 +1,78 @@
+/** From a row's logits and hidden states to the answers of its asks. */
+import { EngineError } from "../errors.ts";
+import { entropy, logNormalizer, sampleRow, topK } from "../sampling.ts";
+import type { Answer, Row, Want } from "./executor.ts";
+
+/** What a step computed for one row. */
+export interface RowOutput {
+  /** Logits of the row's last {@link logitsNeeded} tokens, oldest first. */
+  readonly logits: readonly Float32Array[];
+  /** Hidden states after `layer` of the row's last `last` tokens, oldest first. */
+  hidden(layer: number, last: number): readonly Float32Array[];
+}
+
+/** How many of a row's last tokens have to give logits. */
+export function logitsNeeded(row: Row): number {
+  return row.wants.reduce((most, want) => Math.max(most, logitsFor(want)), 0);
+}
+
+function logitsFor(want: Want): number {
+  switch (want.kind) {
+    case "sample":
+      return 1;
+    case "score":
+      return want.targets.length;
+    case "hidden":
+      return 0;
+    default:
+      return want.last;
+  }
+}
+
+/**
+ * Answers in the order of the wants. Rows in answers are copies. An ask that cannot be answered
+ * fails alone: its neighbours in the batch are other people's.
+ */
+export function answerRow(row: Row, output: RowOutput): Answer[] {
+  return row.wants.map((want) => {
+    try {
+      return answer(want, row, output);
+    } catch (error) {
+      if (error instanceof RangeError || error instanceof EngineError) {
+        return { kind: "failed", name: error.name, message: error.message };
+      }
+      throw error;
+    }
+  });
+}
+
+function answer(want: Want, row: Row, output: RowOutput): Answer {
+  const rows = output.logits.slice(output.logits.length - logitsFor(want));
+  switch (want.kind) {
+    case "sample": {
+      // The drawn token would stand right after the row.
+      const position = row.positions[row.positions.length - 1]! + 1;
+      return { kind: "sample", ...sampleRow(rows[0]!, { ...want, position }) };
+    }
+    case "topk":
+      return { kind: "topk", rows: rows.map((logits) => topK(logits, want.k)) };
+    case "logits":
+      return { kind: "logits", rows: rows.map((logits) => logits.slice()) };
+    case "entropy":
+      return { kind: "entropy", values: Float32Array.from(rows, entropy) };
+    case "score":
+      return { kind: "score", values: scores(rows, want.targets) };
+    case "hidden":
+      return { kind: "hidden", rows: output.hidden(want.layer, want.last) };
+  }
+}
+
+/** Log-probability of each target. @throws {RangeError} if one is not in the vocabulary */
+function scores(rows: readonly Float32Array[], targets: Uint32Array): Float32Array {
+  return Float32Array.from(targets, (target, i) => {
+    const logits = rows[i]!;
+    const logit = logits[target];
+    if (logit === undefined) throw new RangeError(`Token ${target} is not in the vocabulary`);
+    return logit - logNormalizer(logits);
+  });
+}

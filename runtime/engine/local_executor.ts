@@ -1,0 +1,216 @@
+/** Executor in this thread: one decoder, one backend, one page pool. */
+import type { AttentionRow, Backend, KvPool, Tensor } from "../backend/backend.ts";
+import { EngineError } from "../errors.ts";
+import type { KvLayout } from "../kv/policy.ts";
+import { type Decoder, requireContext } from "../models/mod.ts";
+import { answerRow, logitsNeeded } from "./answers.ts";
+import type { Batch, BatchResult, Executor, Row } from "./executor.ts";
+
+/** Size of the page pool and longest sequence. */
+export interface LocalExecutorOptions {
+  /** Pages in the pool. */
+  readonly pages: number;
+  /** Slots per page. */
+  readonly pageSize: number;
+  /** Longest sequence in tokens. */
+  readonly contextLength: number;
+}
+
+/**
+ * Runs batches on `backend`, which stays the caller's; disposing frees the decoder's weights and the
+ * pool. On the CPU backend a batch is one synchronous computation.
+ *
+ * @throws {RangeError} if the context is longer than what the model computes exactly
+ */
+export function createLocalExecutor(
+  decoder: Decoder,
+  backend: Backend,
+  options: LocalExecutorOptions,
+): Executor {
+  const { config } = decoder;
+  requireContext(config, options.contextLength);
+  const kv: KvLayout = {
+    layers: config.layers,
+    kvHeads: config.kvHeads,
+    headDim: config.headDim,
+    pageSize: options.pageSize,
+  };
+  const pool = backend.kvPool(kv, options.pages);
+  return {
+    info: {
+      backend: backend.name,
+      vocab: config.vocab,
+      contextLength: options.contextLength,
+      layers: config.layers,
+      hidden: config.hidden,
+      kv,
+      pages: options.pages,
+      pageBytes: pool.pageBytes,
+    },
+    async execute(batch) {
+      try {
+        return await run(batch, decoder, backend, pool);
+      } catch (error) {
+        const detail = error instanceof Error ? error.message : String(error);
+        throw new EngineError(`Step ${batch.step} failed: ${detail}`, { cause: error });
+      }
+    },
+    [Symbol.asyncDispose]() {
+      pool[Symbol.dispose]();
+      decoder[Symbol.dispose]();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Where a row's results are in the step's tensors. */
+interface Plan {
+  readonly tokens: Uint32Array;
+  readonly positions: Uint32Array;
+  readonly rows: readonly AttentionRow[];
+  readonly logitTokens: Uint32Array;
+  /** Per row, its first entry of `logitTokens`. */
+  readonly logitStarts: readonly number[];
+  readonly hiddenTokens: ReadonlyMap<number, Uint32Array>;
+  /** Per row, layer -> first of its rows in that layer's tensor. */
+  readonly hiddenStarts: readonly ReadonlyMap<number, number>[];
+}
+
+async function run(
+  batch: Batch,
+  decoder: Decoder,
+  backend: Backend,
+  pool: KvPool,
+): Promise<BatchResult> {
+  const plan = planStep(batch.rows, decoder.config.layers);
+  const output = backend.record((ops) => {
+    for (const edit of batch.edits) ops.kvCopy(pool, edit.from, edit.to);
+    if (plan.tokens.length === 0) return { logits: undefined, hidden: new Map<number, Tensor>() };
+    return decoder.forward(ops, {
+      tokens: plan.tokens,
+      positions: plan.positions,
+      pool,
+      rows: plan.rows,
+      slots: batch.rows.map((row) => row.slots),
+      signals: [],
+      logitTokens: plan.logitTokens,
+      hiddenTokens: plan.hiddenTokens,
+    });
+  });
+  const { vocab, hidden: width } = decoder.config;
+  const [logits, hidden] = await Promise.all([
+    output.logits === undefined ? undefined : readAndFree(backend, output.logits),
+    readAll(backend, output.hidden),
+  ]);
+  return {
+    answers: batch.rows.map((row, r) =>
+      answerRow(row, {
+        logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), vocab),
+        hidden(layer, last) {
+          const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
+          return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());
+        },
+      })
+    ),
+  };
+}
+
+function planStep(rows: readonly Row[], layers: number): Plan {
+  const count = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+  const tokens = new Uint32Array(count), positions = new Uint32Array(count);
+  const attentionRows: AttentionRow[] = [];
+  const logitTokens: number[] = [], logitStarts: number[] = [];
+  const hiddenTokens = new Map<number, number[]>(), hiddenStarts: Map<number, number>[] = [];
+  let start = 0;
+  for (const row of rows) {
+    checkRow(row, layers);
+    tokens.set(row.tokens, start);
+    positions.set(row.positions, start);
+    const length = row.tokens.length, end = start + length;
+    attentionRows.push({
+      start,
+      length,
+      ...row.tables,
+      ...(row.treeMask === undefined ? {} : { treeMask: row.treeMask }),
+    });
+    logitStarts.push(logitTokens.length);
+    for (let t = end - logitsNeeded(row); t < end; t++) logitTokens.push(t);
+    const starts = new Map<number, number>();
+    for (const layer of hiddenLayers(row)) {
+      let wanted = hiddenTokens.get(layer);
+      if (wanted === undefined) hiddenTokens.set(layer, wanted = []);
+      starts.set(layer, wanted.length);
+      for (let t = end - hiddenNeeded(row, layer); t < end; t++) wanted.push(t);
+    }
+    hiddenStarts.push(starts);
+    start = end;
+  }
+  return {
+    tokens,
+    positions,
+    rows: attentionRows,
+    logitTokens: Uint32Array.from(logitTokens),
+    logitStarts,
+    hiddenTokens: new Map([...hiddenTokens].map(([layer, at]) => [layer, Uint32Array.from(at)])),
+    hiddenStarts,
+  };
+}
+
+/** @throws {RangeError} if the row cannot answer its wants */
+function checkRow(row: Row, layers: number): void {
+  const length = row.tokens.length;
+  if (length === 0) throw new RangeError("A row needs at least one token");
+  if (row.positions.length !== length) {
+    throw new RangeError(`A row of ${length} tokens has ${row.positions.length} positions`);
+  }
+  const needed = Math.max(
+    logitsNeeded(row),
+    ...hiddenLayers(row).map((layer) => hiddenNeeded(row, layer)),
+  );
+  if (needed > length) throw new RangeError(`A row of ${length} tokens is asked for ${needed}`);
+  for (const layer of hiddenLayers(row)) {
+    if (layer > layers) throw new RangeError(`Layer ${layer} is above the last, ${layers}`);
+  }
+}
+
+function hiddenLayers(row: Row): number[] {
+  const layers = row.wants.flatMap((want) => want.kind === "hidden" ? [want.layer] : []);
+  return [...new Set(layers)];
+}
+
+/** How many of a row's last tokens have to give the hidden state of `layer`. */
+function hiddenNeeded(row: Row, layer: number): number {
+  return row.wants.reduce(
+    (most, want) =>
+      want.kind === "hidden" && want.layer === layer ? Math.max(most, want.last) : most,
+    0,
+  );
+}
+
+async function readAndFree(backend: Backend, tensor: Tensor): Promise<Float32Array> {
+  using owned = tensor;
+  return await backend.read(owned);
+}
+
+async function readAll(
+  backend: Backend,
+  tensors: ReadonlyMap<number, Tensor>,
+): Promise<ReadonlyMap<number, Float32Array>> {
+  const read = async ([layer, tensor]: [number, Tensor]) =>
+    [layer, await readAndFree(backend, tensor)] as const;
+  return new Map(await Promise.all([...tensors].map(read)));
+}
+
+/** Views of `count` rows from row `start`. */
+function rowsFrom(
+  data: Float32Array | undefined,
+  start: number,
+  count: number,
+  width: number,
+): Float32Array[] {
+  if (data === undefined) return [];
+  return Array.from(
+    { length: count },
+    (_, i) => data.subarray((start + i) * width, (start + i + 1) * width),
+  );
+}
