@@ -183,12 +183,12 @@ export class Cursor {
 
   /** A u64 used as size or offset: at most `max`, which is at most 2^53 - 1. */
   size(field: string, max: number = Number.MAX_SAFE_INTEGER): number {
-    const start = this.#offset;
-    const value = this.u64(field);
-    if (value > BigInt(max)) {
-      throw this.error(`${field} is ${value}, more than the limit of ${max}`, start);
-    }
-    return Number(value);
+    const at = this.#take(8, field);
+    // Exact up to 2^53; above, rounding cannot bring it back below `max`. Avoids a bigint each.
+    const value = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
+    if (value <= max) return value;
+    const exact = this.#view.getBigUint64(at, true);
+    throw this.error(`${field} is ${exact}, more than the limit of ${max}`, this.#offset - 8);
   }
 
   /**
