@@ -46,7 +46,10 @@ export interface Rope {
 export interface Ops {
   /** Rows of `table` [vocab, hidden] -> [tokens, hidden]. */
   embed(table: Tensor, tokens: Uint32Array): Tensor;
-  /** y[r, c] = x[r, c] / sqrt(mean(x[r]^2) + eps) * weight[c] over the last `weight.shape[0]` columns. */
+  /**
+   * y[r, c] = x[r, c] / sqrt(mean(x[r]^2) + eps) * weight[c]. Rows of x that are n times as long as
+   * `weight` are n rows to it: per-head norms.
+   */
   rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor;
   /** x [rows, K], weight [N, K], bias [N] -> [rows, N]. */
   linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor;

@@ -49,7 +49,7 @@ export function createCpuBackend(): Backend {
     },
     kvPool: (layout, pages) => new CpuKvPool(layout, pages),
     record: (build) => arena.scope(() => build(ops)),
-    read: (tensor) => Promise.resolve(cpuTensor("read", tensor).data.slice()),
+    read: (tensor) => new Promise((resolve) => resolve(cpuTensor("read", tensor).data.slice())),
     [Symbol.dispose]() {},
   };
 }
