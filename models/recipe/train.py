@@ -42,8 +42,50 @@ def init(c, seed=0):
         p["layers"].append(dict(
             norm1=jnp.ones(c["hidden"]), norm2=jnp.ones(c["hidden"]),
             q=w(q, c["hidden"]), k=w(kv, c["hidden"]), v=w(kv, c["hidden"]),
-            o=w(c["hidden"], q, 0.3), gate=w(c["ffn"], c["hidden"]), up=w(c["ffn"], c["hidden"]),
-            down=w(c["hidden"], c["ffn"], 0.3)))
+            o=w(c["hidden"], q, 0.0), gate=w(c["ffn"], c["hidden"]), up=w(c["ffn"], c["hidden"]),
+            down=w(c["hidden"], c["ffn"], 0.0)))
+    return seed_induction(p, c)
+
+
+def seed_induction(p, c, seed=1):
+    """Starts from a rough induction circuit, which otherwise takes most of the budget to appear.
+
+    The embedding gets a constant direction, so that a head of layer 0 can attend by position alone:
+    to the previous token. It writes a projection of that token into its own subspace. In layer 1 a
+    head matches the current token against that subspace, in the slowly rotating dimensions, and
+    copies what it finds into the residual stream. Training does the rest.
+    """
+    rng = np.random.default_rng(seed)
+    d, D, half = c["hidden"], c["dim"], c["dim"] // 2
+    basis = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    u, free = basis[:, 0], basis[:, 1:]
+    e = np.asarray(p["embed"])
+    e = e - np.outer(e @ u, u)
+    norm = 0.5
+    p["embed"] = jnp.asarray(0.8 * norm * e / np.linalg.norm(e, axis=1, keepdims=True) + 0.6 * norm * u)
+    const = 0.6 * d**0.5  # after RMSNorm
+    freq = THETA ** (-np.arange(half) * 2 / D)
+    fast, slow = np.arange(5), np.arange(half // 2, half)
+    a, b = p["layers"][0], p["layers"][1]
+    a, b = ({k: np.array(v) for k, v in x.items()} for x in (a, b))
+    amp = (6 * D**0.5) ** 0.5 / const
+    q, k = np.zeros((D, d)), np.zeros((D, d))
+    q[fast] = amp * u
+    k[fast], k[fast + half] = amp * np.outer(np.cos(freq[fast]), u), amp * np.outer(np.sin(freq[fast]), u)
+    a["q"][:D], a["k"][:D] = q, k
+    n = 2 * len(slow)  # dimensions that carry the match
+    rows = np.concatenate([slow, slow + half])
+    see, write = free[:, :D].T, free[:, D:2 * D]  # [D, d] and [d, D]
+    a["v"][:D] = see * 0.3
+    a["o"][:, :D] = write * 0.3
+    q, k = np.zeros((D, d)), np.zeros((D, d))
+    q[rows], k[rows] = 1.6 * see[:n], 1.6 * write[:, :n].T
+    b["q"][:D], b["k"][:D] = q, k
+    copy = free[:, 2 * D:3 * D]
+    b["v"][:D] = copy.T * 0.5
+    b["o"][:, :D] = copy * 0.5
+    p["layers"][0] = {k: jnp.asarray(v, jnp.float32) for k, v in a.items()}
+    p["layers"][1] = {k: jnp.asarray(v, jnp.float32) for k, v in b.items()}
     return p
 
 
@@ -114,7 +156,7 @@ def orthogonal(g):
 
 
 def update(p, g, m, v, step, lr):
-    """lr is relative (0..1); Muon uses 0.02 * lr, Adam 0.004 * lr."""
+    """lr is relative (0..1); Muon uses 0.02 * lr, Adam 0.0015 * lr."""
     def one(p, g, m, v):
         if p.ndim == 2 and p.shape[0] != VOCAB:
             m = 0.95 * m + 0.05 * g
@@ -123,7 +165,7 @@ def update(p, g, m, v, step, lr):
         m = 0.9 * m + 0.1 * g
         v = 0.98 * v + 0.02 * g * g
         mh, vh = m / (1 - 0.9**step), v / (1 - 0.98**step)
-        return p - 0.004 * lr * mh / (jnp.sqrt(vh) + 1e-9), m, v
+        return p - 0.0015 * lr * mh / (jnp.sqrt(vh) + 1e-9), m, v
     out = jax.tree.map(one, p, g, m, v)
     pick = lambda i: jax.tree.map(lambda t: t[i], out, is_leaf=lambda t: isinstance(t, tuple))
     return pick(0), pick(1), pick(2)
@@ -197,10 +239,10 @@ MAIN = {"recall": .08, "recall_mid": .14, "chunks": .02, "copy": .07, "add": .12
 LONG = {"recall_long": .45, "recall_mid": .15, "story": .25, "copy": .05, "chat_story": .10}
 # name, part of the budget after which it ends at the latest, goal on the first task, mix of (T, share, tasks)
 PHASES = [
-    ("copy", 0.23, 0.95, [(256, 1, {"copy_tokens": 1})]),
-    ("chunks", 0.28, 0.93, [(256, 1, {"chunks": .7, "copy_tokens": .3})]),
-    ("first", 0.40, None, [(256, 1, FIRST)]),
-    ("main", 0.65, None, [(256, .93, MAIN), (512, .07, LONG)]),
+    ("copy", 0.12, 0.95, [(256, 1, {"copy_tokens": 1})]),
+    ("chunks", 0.20, 0.93, [(256, 1, {"chunks": .7, "copy_tokens": .3})]),
+    ("first", 0.35, None, [(256, 1, FIRST)]),
+    ("main", 0.62, None, [(256, .93, MAIN), (512, .07, LONG)]),
     ("long", 1.00, None, [(256, .86, MAIN), (512, .07, LONG), (1024, .07, LONG)]),
 ]
 
