@@ -82,7 +82,10 @@ export interface Ops {
   ): Tensor;
   /** Picks rows of x by index. */
   gatherRows(x: Tensor, rows: Uint32Array): Tensor;
-  /** Copies K and V of all layers between physical slots. */
+  /**
+   * Copies K and V (and recorded signals) of all layers between physical slots. Slots in `to` are
+   * distinct and none is in `from`, so that copies may run in any order.
+   */
   kvCopy(pool: KvPool, from: Uint32Array, to: Uint32Array): void;
 }
 

@@ -2,16 +2,17 @@
 import { ShapeError } from "../../errors.ts";
 import type { CpuKvPool } from "./kv_pool.ts";
 
-/**
- * Copies one slot after the other, so that a target may be a later source.
- *
- * @throws {RangeError} if a slot is not in the pool
- */
+/** @throws {RangeError} if a slot is not in the pool, or a target is also a source or repeated */
 export function kvCopy(pool: CpuKvPool, from: Uint32Array, to: Uint32Array): void {
   if (from.length !== to.length) {
     throw new ShapeError("kv_copy", `${from.length} sources, ${to.length} targets`);
   }
-  for (const slot of [...from, ...to]) {
+  const taken = new Set(from);
+  for (const slot of to) {
+    if (taken.has(slot)) throw new RangeError(`Slot ${slot} is copied to and is in use as well`);
+    taken.add(slot);
+  }
+  for (const slot of taken) {
     if (slot >= pool.slots) throw new RangeError(`Slot ${slot} is not below ${pool.slots}`);
   }
   const { layers, kvHeads, headDim } = pool.layout;
