@@ -1,0 +1,2 @@
+/** One line per policy. */
+export { full } from "./full.ts";
