@@ -111,9 +111,10 @@ export class PrefixCache {
   /** Drops up to `count` least recently used pages nobody else holds. @returns how many */
   evict(count: number): number {
     let evicted = 0;
+    let visits = this.#nodes.size; // what is touched on the way comes round again
     // A parent is touched after its children, so leaves come first in the order.
     for (const node of this.#nodes) {
-      if (evicted >= count) break;
+      if (evicted >= count || visits-- === 0) break;
       if (node.children.size > 0) continue;
       if (this.#store.isShared(node.page)) {
         for (let n: Node | undefined = node; n !== undefined; n = n.parent) this.#touch(n);
