@@ -92,6 +92,14 @@ export class OutOfPagesError extends Error {
   }
 }
 
+/** A constraint left no way on in the middle of a completion, or failed itself. */
+export class ConstraintError extends Error {
+  override readonly name = "ConstraintError";
+  constructor(readonly constraint: string, detail: string, options?: { readonly cause?: unknown }) {
+    super(`Constraint ${JSON.stringify(constraint)} ${detail}`, options);
+  }
+}
+
 /** A session was used after it, or its request, was closed. */
 export class ClosedError extends Error {
   override readonly name = "ClosedError";

@@ -7,9 +7,12 @@ export {
   argMax,
   greedySampling,
   hasPenalties,
+  largest,
   logNormalizer,
   logSoftmax,
   type SamplingParams,
+  topCandidates,
+  topK,
   warpedLogprobs,
 } from "./sampling.ts";
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";

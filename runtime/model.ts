@@ -247,7 +247,7 @@ export interface LanguageModel<C extends Capability = Capability> {
  * @throws {CapabilityError} naming everything that is missing
  */
 export function requireCapabilities<const C extends readonly Capability[]>(
-  model: LanguageModel,
+  model: LanguageModel<never>,
   needs: C,
   use: { readonly strategy?: string; readonly role?: string } = {},
 ): LanguageModel<C[number]> {

@@ -48,7 +48,7 @@ export {
   type RowStats,
   rowStats,
 } from "./sampling/rows.ts";
-export { topK } from "./sampling/top_k.ts";
+export { largest, topCandidates, topK } from "./sampling/top_k.ts";
 export { type DrawContext, hasPenalties } from "./sampling/adjust.ts";
 export {
   type DrawnToken,

@@ -1,3 +1,49 @@
 /** What routes may import from the strategies floor. */
+import { z } from "zod";
+import { NotFoundError } from "../runtime/mod.ts";
+import * as registry from "./registry.ts";
+import type { Roles, Strategy } from "./strategy.ts";
+
 export * from "./strategy.ts";
 export * from "./run.ts";
+
+const byName: ReadonlyMap<string, Strategy> = new Map(
+  Object.values<Strategy>(registry)
+    .sort((a, b) => a.name < b.name ? -1 : 1)
+    .map((strategy) => [strategy.name, strategy]),
+);
+
+/** All strategies, by name. */
+export function listStrategies(): readonly Strategy[] {
+  return [...byName.values()];
+}
+
+/** The strategy with a public name. @throws {NotFoundError} listing the known ones */
+export function getStrategy(name: string): Strategy {
+  const strategy = byName.get(name);
+  if (!strategy) throw new NotFoundError("strategy", name, [...byName.keys()]);
+  return strategy;
+}
+
+/** What listings say about a strategy. */
+export interface StrategyDescription {
+  readonly name: string;
+  readonly summary: string;
+  readonly source: string;
+  readonly streaming: Strategy["streaming"];
+  readonly constrained: boolean;
+  readonly needs: Roles;
+  /** Besides `needs`, when a request has a constraint. */
+  readonly constrainedNeeds: Roles;
+  /** JSON schema of the parameters as a request gives them. */
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+/** Describes a strategy for listings and documents. */
+export function describeStrategy(strategy: Strategy): StrategyDescription {
+  const { name, summary, source, streaming, constrained, needs, constrainedNeeds = {} } = strategy;
+  const params = strategy.params instanceof z.ZodType
+    ? z.toJSONSchema(strategy.params, { io: "input" })
+    : {};
+  return { name, summary, source, streaming, constrained, needs, constrainedNeeds, params };
+}

@@ -1,15 +1,24 @@
 /** Runs any strategy for one request: checks, scope, stop strings, limits, usage, cancellation. */
-import type {
-  ChatOptions,
-  Constraint,
-  KvChoice,
-  LanguageModel,
-  Meter,
-  Prompt,
-  SamplingParams,
-  TokenId,
+import {
+  type ChatOptions,
+  ClosedError,
+  type Constraint,
+  createRng,
+  type KvChoice,
+  type LanguageModel,
+  type Meter,
+  type Prompt,
+  type SamplingParams,
+  type TokenId,
 } from "../runtime/mod.ts";
-import type { Strategy } from "./strategy.ts";
+import { checkRequest, parseParams } from "./_checks.ts";
+import { ChoiceOutput, type OutputRules } from "./_choice_output.ts";
+import { type ModelScope, scopeModels } from "./_scope.ts";
+import { createStopCheck } from "./_stop_check.ts";
+import { compileStops } from "./_stop_strings.ts";
+import type { Chunk, Finish, Roles, Strategy, StrategyContext } from "./strategy.ts";
+
+export { StrategyParamError } from "./_errors.ts";
 
 /** How much the response tells about the decoding. */
 export type TraceLevel = "none" | "summary" | "steps";
@@ -91,22 +100,135 @@ export interface RunResult {
   readonly steps: readonly Readonly<Record<string, unknown>>[];
 }
 
-/** A parameter that does not validate. */
-export class StrategyParamError extends RangeError {
-  override readonly name = "StrategyParamError";
-  constructor(readonly strategy: string, readonly param: string, readonly detail: string) {
-    super(`Invalid parameter ${JSON.stringify(param)} of strategy ${strategy}: ${detail}`);
-  }
-}
-
 /**
  * Runs a strategy. Everything that can be refused is refused when this is called, before the first
  * `next()`; breaking out closes all sessions.
  *
  * @throws {StrategyParamError} synchronously, for unknown or out-of-range parameters
- * @throws {CapabilityError} synchronously, if a model lacks what its role needs
+ * @throws {CapabilityError} synchronously, if a model lacks what its role needs, or the strategy
+ *   cannot honour the constraint
  * @throws {ContextLengthError} synchronously, if prompt plus maxTokens do not fit a model
+ * @throws {RangeError} synchronously, for an empty prompt or stop string
  */
-export function runStrategy(_request: RunRequest): AsyncGenerator<RunEvent, RunResult, void> {
-  throw new Error("written next");
+export function runStrategy(request: RunRequest): AsyncGenerator<RunEvent, RunResult, void> {
+  const params = parseParams(request.strategy, request.params);
+  checkRequest(request, params);
+  return execute(request, params, outputRules(request));
+}
+
+function outputRules(request: RunRequest): OutputRules {
+  const { strategy, models, stop, stopTokens, ignoreStop, maxTokens, logprobs } = request;
+  const vocab = models[Object.keys(strategy.needs)[0]!]!.vocab;
+  return {
+    vocab,
+    strings: compileStops(stop),
+    tokens: new Set([...ignoreStop ? [] : vocab?.stopTokens ?? [], ...stopTokens]),
+    maxTokens,
+    logprobs: logprobs !== undefined,
+  };
+}
+
+async function* execute(
+  request: RunRequest,
+  params: unknown,
+  rules: OutputRules,
+): AsyncGenerator<RunEvent, RunResult, void> {
+  const { strategy, choices } = request;
+  const ended = new AbortController();
+  const signal = AbortSignal.any([request.signal, ended.signal]);
+  const scope = scopeModels(request, signal);
+  const outputs = Array.from({ length: choices }, (_, choice) => new ChoiceOutput(choice, rules));
+  const steps: Readonly<Record<string, unknown>>[] = [];
+  try {
+    request.signal.throwIfAborted();
+    const chunks = strategy.run(contextOf(request, params, rules, { scope, signal, steps }));
+    const finish = yield* drain(chunks, outputs, request.signal);
+    return resultOf(outputs, scope.meters, finish, steps);
+  } finally {
+    ended.abort(new ClosedError("The request has ended"));
+    scope.close();
+  }
+}
+
+/**
+ * Passes a strategy's chunks through the choices' outputs. Once all choices are done, the strategy
+ * may say how it fared; if it goes on instead, it is stopped.
+ */
+async function* drain(
+  chunks: AsyncGenerator<Chunk, Finish, void>,
+  outputs: readonly ChoiceOutput[],
+  signal: AbortSignal,
+): AsyncGenerator<RunEvent, Finish | undefined, void> {
+  let finish: Finish | undefined;
+  try {
+    for (let isOver = false; finish === undefined;) {
+      const next = await chunks.next();
+      if (next.done) {
+        finish = next.value;
+      } else if (isOver) {
+        return undefined;
+      } else {
+        const { choice } = next.value;
+        const output = outputs[choice];
+        if (!output) throw new RangeError(`There is no choice ${choice} of ${outputs.length}`);
+        yield* output.push(next.value);
+        signal.throwIfAborted();
+        isOver = outputs.every((output) => output.done);
+      }
+    }
+  } finally {
+    await chunks.return({ reasons: [] });
+  }
+  for (const [choice, reason] of finish.reasons.entries()) yield* outputs[choice]!.end(reason);
+  return finish;
+}
+
+function contextOf(
+  request: RunRequest,
+  params: unknown,
+  rules: OutputRules,
+  run: {
+    readonly scope: ModelScope;
+    readonly signal: AbortSignal;
+    readonly steps: Readonly<Record<string, unknown>>[];
+  },
+): StrategyContext<unknown, Roles> {
+  const { prompt, chat, sampling, maxTokens, choices, logprobs, constraint } = request;
+  return {
+    models: run.scope.models,
+    prompt,
+    chat,
+    params,
+    sampling,
+    maxTokens,
+    choices,
+    logprobs,
+    constraint,
+    ignoreStop: request.ignoreStop,
+    createStopCheck: () => createStopCheck(rules),
+    rng: createRng(sampling.seed),
+    signal: run.signal,
+    trace: request.trace === "steps" ? (event) => void run.steps.push(event) : () => {},
+  };
+}
+
+function resultOf(
+  outputs: readonly ChoiceOutput[],
+  meters: Readonly<Record<string, Meter>>,
+  finish: Finish | undefined,
+  steps: readonly Readonly<Record<string, unknown>>[],
+): RunResult {
+  const spent = Object.values(meters);
+  return {
+    usage: {
+      promptTokens: spent[0]!.promptTokens,
+      cachedTokens: spent[0]!.cachedTokens,
+      completionTokens: outputs.reduce((sum, { count }) => sum + count, 0),
+      drawnTokens: spent.reduce((sum, { drawnTokens }) => sum + drawnTokens, 0),
+    },
+    meters,
+    metrics: finish?.metrics ?? {},
+    choices: finish?.choices ?? [],
+    steps,
+  };
 }

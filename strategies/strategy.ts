@@ -19,6 +19,27 @@ export interface Schema<P> {
   parse(value: unknown): P;
 }
 
+/**
+ * Follows one sequence and tells when the request ends it: by a stop string, by one of the request's
+ * stop tokens, or (unless they are ignored) by one of the model's.
+ */
+export interface StopCheck {
+  /** Whether the sequence ends with this piece; pieces after that are refused. */
+  push(piece: TokenId | string): boolean;
+  /** Text so far, up to the stop string. */
+  text(): string;
+  /** Independent copy, for a forked sequence. */
+  fork(): StopCheck;
+}
+
+/** What a request asks for beyond its models, as far as it can be checked before any work. */
+export interface StrategyDemand<P> {
+  readonly params: P;
+  readonly choices: number;
+  readonly sampling: SamplingParams;
+  readonly constraint: Constraint | undefined;
+}
+
 /** Everything a strategy gets for one request. */
 export interface StrategyContext<P, R extends Roles> {
   /** Request-scoped: every session opened through them is closed when the request ends. */
@@ -36,6 +57,8 @@ export interface StrategyContext<P, R extends Roles> {
   readonly constraint: Constraint | undefined;
   /** Go on past the model's stop tokens. */
   readonly ignoreStop: boolean;
+  /** A check for a new completion. Branches that nobody sees yet end here too. */
+  readonly createStopCheck: () => StopCheck;
   /** Seeded per request; fork(key) for branches. */
   readonly rng: Rng;
   /** Every pending ask rejects when it fires. */
@@ -52,12 +75,17 @@ export type Chunk =
   & { readonly choice: number }
   & (
     | { readonly tokens: readonly TokenId[]; readonly logprobs?: readonly TokenLogprob[] }
-    | { readonly text: string }
+    | {
+      /** From models whose tokens never cross the wire. */
+      readonly text: string;
+      /** How many tokens the text stands for. */
+      readonly count: number;
+    }
   );
 
 /** How a strategy ended. */
 export interface Finish {
-  /** One per choice. */
+  /** One per choice that came out; searches may find fewer than were asked for, none are padded. */
   readonly reasons: readonly ("stop" | "length")[];
   /** Sums and scores for the response's `decoding` object, e.g. { proposed: 40, accepted: 31 }. */
   readonly metrics?: Readonly<Record<string, number>>;
@@ -78,11 +106,17 @@ export interface Strategy<P = unknown, R extends Roles = Roles> {
   /** Whether it honours a constraint; otherwise a request with one is refused. */
   readonly constrained: boolean;
   readonly needs: R;
+  /** What it needs besides when there is a constraint. */
+  readonly constrainedNeeds?: Roles;
   readonly params: Schema<P>;
   /** Upper bound on sessions held at once, for limits and admission. */
-  readonly sequences: (params: P, choices: number) => number;
-  /** What `needs` cannot say, e.g. "same vocabulary". @throws {RangeError} */
-  check?(models: StrategyContext<P, R>["models"]): void;
+  sequences(params: P, choices: number): number;
+  /**
+   * What `needs` cannot say, e.g. "same vocabulary" or "at most num_beams choices".
+   *
+   * @throws {RangeError | CapabilityError}
+   */
+  check?(models: StrategyContext<P, R>["models"], demand: StrategyDemand<P>): void;
   run(context: StrategyContext<P, R>): AsyncGenerator<Chunk, Finish, void>;
 }
 

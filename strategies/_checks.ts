@@ -1,0 +1,93 @@
+/** Everything about a request that can be refused before any work. */
+import {
+  CapabilityError,
+  ContextLengthError,
+  encodePrompt,
+  requireCapabilities,
+} from "../runtime/mod.ts";
+import { z } from "zod";
+import type { RunRequest } from "./run.ts";
+import type { Strategy } from "./strategy.ts";
+import { StrategyParamError } from "./_errors.ts";
+
+/**
+ * Validated parameters of a strategy.
+ *
+ * @throws {StrategyParamError} naming the first parameter that is unknown or out of range
+ */
+export function parseParams(
+  strategy: Strategy,
+  params: Readonly<Record<string, unknown>>,
+): unknown {
+  try {
+    return strategy.params.parse(params);
+  } catch (error) {
+    if (!(error instanceof z.ZodError)) throw error;
+    const issue = error.issues[0]!;
+    if (issue.code !== "unrecognized_keys") {
+      throw new StrategyParamError(strategy.name, issue.path.join("."), issue.message);
+    }
+    const known = knownParams(strategy);
+    throw new StrategyParamError(
+      strategy.name,
+      [...issue.path, issue.keys[0]].join("."),
+      known.length > 0 ? `unknown; known: ${known.join(", ")}` : "unknown; there are none",
+    );
+  }
+}
+
+function knownParams({ params }: Strategy): readonly string[] {
+  return params instanceof z.ZodObject ? Object.keys(params.shape) : [];
+}
+
+/**
+ * Whether the request's models can do what its strategy needs, and everything fits.
+ *
+ * @throws {CapabilityError} if a model lacks something, or the strategy cannot honour a constraint
+ * @throws {ContextLengthError} if prompt and new tokens do not fit a model
+ * @throws {RangeError} if the prompt is empty, or the strategy's own check says so
+ */
+export function checkRequest(request: RunRequest, params: unknown): void {
+  const { strategy, models, choices, sampling, constraint } = request;
+  for (const [role, needs] of Object.entries(strategy.needs)) {
+    const model = models[role];
+    if (!model) throw new RangeError(`Strategy ${strategy.name} needs a model as role "${role}"`);
+    requireCapabilities(model, needs, { strategy: strategy.name, role });
+  }
+  checkConstraint(request);
+  checkLengths(request);
+  strategy.check?.(models, { params, choices, sampling, constraint });
+}
+
+function checkConstraint({ strategy, models, constraint, logprobs }: RunRequest): void {
+  const [first] = Object.keys(strategy.needs);
+  const model = models[first!]!;
+  const use = { strategy: strategy.name, role: first! };
+  if (logprobs !== undefined && !model.vocab) {
+    throw new CapabilityError(model.id, ["log-probabilities"], use);
+  }
+  if (!constraint) return;
+  if (!strategy.constrained) throw new CapabilityError(model.id, ["constrained decoding"], use);
+  if (!model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
+  for (const [role, needs] of Object.entries(strategy.constrainedNeeds ?? {})) {
+    requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
+  }
+}
+
+function checkLengths({ prompt, models, chat, maxTokens, choices }: RunRequest): void {
+  if (!Number.isInteger(choices) || choices < 1) {
+    throw new RangeError(`The number of choices must be at least 1, got ${choices}`);
+  }
+  if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+    throw new RangeError(`The number of new tokens must be at least 1, got ${maxTokens}`);
+  }
+  if (prompt.length === 0) throw new RangeError("The prompt is empty");
+  for (const model of Object.values(models)) {
+    if (!model.vocab) continue;
+    const { length } = encodePrompt(prompt, model.vocab, { model: model.id, chat });
+    if (length === 0) throw new RangeError("The prompt is empty");
+    if (length + maxTokens > model.contextLength) {
+      throw new ContextLengthError(length, maxTokens, model.contextLength);
+    }
+  }
+}
