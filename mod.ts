@@ -1,0 +1,395 @@
+// deno-lint-ignore-file no-console -- the command-line entry point
+/**
+ * Decant: an OpenAI-compatible gateway that lets every request choose how the model decodes.
+ *
+ * The only place that sees every floor: it reads the configuration, loads models and wires the app.
+ *
+ * @example A gateway without a port
+ * ```ts ignore
+ * await using gateway = await createGateway({ models: ["decant-tiny"] });
+ * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
+ * ```
+ */
+import { createHash } from "node:crypto";
+import {
+  type AppDeps,
+  createApp,
+  defaultLimits,
+  type Limits,
+  type LogEvent,
+} from "./routes/mod.ts";
+import {
+  type Catalog,
+  type Config,
+  ConfigError,
+  type ConfigInput,
+  createCatalog,
+  type HubOptions,
+  type LoadedModel,
+  loadModel,
+  type ModelInfo,
+  parseConfig,
+  readArgs,
+  renderProgress,
+  resolveModelPath,
+  selectBackend,
+  usage,
+} from "./runtime/mod.ts";
+import { listStrategies } from "./strategies/mod.ts";
+
+export type { Config, ConfigInput, ModelInfo };
+
+/** What a gateway takes from the outside world; tests pass their own. */
+export interface GatewayOptions {
+  /** Reads one environment variable. @default none are set */
+  readonly env?: (name: string) => string | undefined;
+  /** Tells how far downloads are. */
+  readonly onProgress?: HubOptions["onProgress"];
+  /** @default nothing is logged */
+  readonly log?: (event: LogEvent) => void;
+}
+
+/** A running gateway, free of any port. */
+export interface Gateway extends AsyncDisposable {
+  readonly config: Config;
+  /** Name of the backend the models run on. */
+  readonly backend: string;
+  readonly models: readonly ModelInfo[];
+  fetch(request: Request): Response | Promise<Response>;
+  /** Makes /ready answer 503, so that balancers stop sending. */
+  drain(): void;
+}
+
+/** Version of the gateway, as deno.json says. */
+export const version = "0.1.0";
+
+/** Folder of the models that ship with the repository. */
+const embeddedRoot = decodeURIComponent(new URL("./models/", import.meta.url).pathname);
+
+/**
+ * Loads the configured models and builds the app.
+ *
+ * @throws {ConfigError} naming the key that cannot be used
+ * @throws {FormatError | NotFoundError} if a model's files are damaged or missing
+ */
+export async function createGateway(
+  input: ConfigInput = {},
+  options: GatewayOptions = {},
+): Promise<Gateway> {
+  const config = parseConfig(input, "configuration");
+  const env = options.env ?? (() => undefined);
+  const apiKeys = readKeys(config, env);
+  requireSafeBinding(config, apiKeys);
+  const backend = await selectBackend(config.backend);
+  const models = await loadAll(config, backend, env, options);
+  const catalog = createCatalog(models);
+  const state = { ready: true };
+  const app = createApp(appDeps(config, catalog, models, apiKeys, state, options));
+  return {
+    config,
+    backend: backend.name,
+    models: catalog.list(),
+    fetch: (request) => app.fetch(request),
+    drain: () => void (state.ready = false),
+    async [Symbol.asyncDispose]() {
+      state.ready = false;
+      for (const model of models) await model[Symbol.asyncDispose]();
+      backend[Symbol.dispose]();
+    },
+  };
+}
+
+type OpenBackend = Awaited<ReturnType<typeof selectBackend>>;
+
+async function loadAll(
+  config: Config,
+  backend: OpenBackend,
+  env: (name: string) => string | undefined,
+  options: GatewayOptions,
+): Promise<LoadedModel[]> {
+  const loaded: LoadedModel[] = [];
+  try {
+    for (const text of config.models) {
+      const hub = () => hubOptions(config, env, options);
+      const source = await resolveModelPath(text, { embeddedRoot, hub });
+      if (loaded.some((model) => model.info.id === source.id)) {
+        throw new ConfigError("models", `Invalid "models": "${source.id}" is given twice`);
+      }
+      const draft = `${source.id}-draft`;
+      loaded.push(
+        await loadModel(source.path, {
+          id: source.id,
+          backend,
+          context: config.context,
+          kvBytes: config.kv_bytes,
+          created: source.created,
+          ownedBy: source.origin === "embedded" ? "decant" : source.origin,
+          draft: config.models.includes(draft) ? draft : undefined,
+        }),
+      );
+    }
+    return loaded;
+  } catch (error) {
+    for (const model of loaded) await model[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function appDeps(
+  config: Config,
+  catalog: Catalog,
+  models: readonly LoadedModel[],
+  apiKeys: readonly Uint8Array[],
+  state: { readonly ready: boolean },
+  options: GatewayOptions,
+): AppDeps {
+  return {
+    catalog,
+    aliases: readAliases(config, catalog),
+    defaults: { strategy: config.default_strategy },
+    apiKeys,
+    allowedHosts: isLoopback(config.host) ? [...loopbackNames, ...config.allowed_hosts] : undefined,
+    corsOrigins: config.allowed_origins,
+    limits: readLimits(config),
+    strictFields: config.strict,
+    version,
+    clock: {
+      unixSeconds: () => Math.floor(Date.now() / 1000),
+      monotonicMs: () => performance.now(),
+      after(ms, run) {
+        const timer = setTimeout(run, ms);
+        return () => clearTimeout(timer);
+      },
+    },
+    newId: () => crypto.randomUUID().replaceAll("-", ""),
+    randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
+    isReady: () => state.ready,
+    engineStats: () => sumStats(models),
+    log: options.log ?? (() => {}),
+  };
+}
+
+const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
+
+/** Whether an address can only be reached from this machine. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host === "[::1]" ||
+    /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function requireSafeBinding(config: Config, apiKeys: readonly Uint8Array[]): void {
+  if (isLoopback(config.host) || apiKeys.length > 0 || config.insecure) return;
+  throw new ConfigError(
+    "host",
+    `Cannot listen on "${config.host}" without an API key: name one with --api-key-env, ` +
+      "or allow it with --insecure",
+  );
+}
+
+function readKeys(config: Config, env: (name: string) => string | undefined): Uint8Array[] {
+  if (config.api_key_env === undefined) return [];
+  const keys = (env(config.api_key_env) ?? "").split(",").map((key) => key.trim()).filter(Boolean);
+  if (keys.length === 0) {
+    throw new ConfigError(
+      "api_key_env",
+      `Invalid "api_key_env": the environment variable ${config.api_key_env} is empty`,
+    );
+  }
+  return keys.map((key) => new Uint8Array(createHash("sha256").update(key).digest()));
+}
+
+function readAliases(config: Config, catalog: Catalog): AppDeps["aliases"] {
+  const served = new Set(catalog.list().map((model) => model.id));
+  for (const [name, alias] of Object.entries(config.aliases)) {
+    const models = [alias.model, ...Object.values(alias.models ?? {})];
+    const missing = models.find((model) => !served.has(model));
+    if (missing !== undefined) {
+      throw new ConfigError(
+        `aliases.${name}`,
+        `Invalid "aliases.${name}": "${missing}" is not served`,
+      );
+    }
+    if (served.has(name)) {
+      throw new ConfigError(`aliases.${name}`, `Invalid "aliases.${name}": a model has this name`);
+    }
+  }
+  return new Map(
+    Object.entries(config.aliases).map(([name, { model, strategy, params, models }]) => [name, {
+      model,
+      ...(strategy === undefined ? {} : { strategy }),
+      ...(params === undefined ? {} : { params }),
+      ...(models === undefined ? {} : { models }),
+    }]),
+  );
+}
+
+function readLimits({ limits }: Config): Limits {
+  return {
+    ...defaultLimits,
+    bodyBytes: limits.body_bytes,
+    bodyIdleMs: limits.body_idle_ms,
+    bodyTotalMs: limits.body_total_ms,
+    requestMs: limits.request_ms,
+    choices: limits.choices,
+    sequences: limits.sequences,
+    requestsPerModel: limits.running,
+  };
+}
+
+function sumStats(models: readonly LoadedModel[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const { engine } of models) {
+    for (const [name, value] of Object.entries(engine.stats())) {
+      sum[name] = (sum[name] ?? 0) + value;
+    }
+  }
+  return sum;
+}
+
+const hubClock: HubOptions["clock"] = {
+  now: () => performance.now(),
+  wait: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      const cancel = () => {
+        clearTimeout(timer);
+        reject(signal.reason);
+      };
+      const timer = setTimeout(() => {
+        signal.removeEventListener("abort", cancel);
+        resolve();
+      }, ms);
+      if (signal.aborted) cancel();
+      else signal.addEventListener("abort", cancel, { once: true });
+    }),
+};
+
+function hubOptions(
+  config: Config,
+  env: (name: string) => string | undefined,
+  { onProgress }: GatewayOptions,
+): HubOptions {
+  const token = env("HF_TOKEN");
+  return {
+    endpoint: env("HF_ENDPOINT") ?? "https://huggingface.co",
+    cacheFolder: config.cache_dir ?? defaultCacheDir(env),
+    fetch,
+    clock: hubClock,
+    ...(token === undefined ? {} : { token }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
+}
+
+function defaultCacheDir(env: (name: string) => string | undefined): string {
+  const home = env("HOME") ?? env("USERPROFILE");
+  if (home === undefined) {
+    throw new ConfigError("cache_dir", 'Set "cache_dir": there is no home folder to download to');
+  }
+  return `${home}/.cache/decant/hub`;
+}
+
+/** Reads flags, environment and file; later sources win: file, environment, flags. */
+async function configure(args: readonly string[]): Promise<ConfigInput | undefined> {
+  const { overrides, configFile, help } = readArgs(args, {
+    host: Deno.env.get("HOST"),
+    port: Deno.env.get("PORT"),
+  });
+  if (help) return undefined;
+  return { ...(configFile === undefined ? {} : await readConfigFile(configFile)), ...overrides };
+}
+
+async function readConfigFile(path: string): Promise<ConfigInput> {
+  let value: unknown;
+  try {
+    value = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    throw new ConfigError("config", `Cannot read the config file: ${(error as Error).message}`);
+  }
+  parseConfig(value, "config file");
+  return value as ConfigInput;
+}
+
+/** The one screen that a start prints. */
+export function banner(gateway: Pick<Gateway, "backend" | "models">, url: string): string {
+  const count = (n: number) => n >= 1e6 ? `${(n / 1e6).toFixed(1)} M` : `${Math.round(n / 1e3)} K`;
+  const models = gateway.models.map(({ id, parameters, contextLength }) =>
+    `${id}  ${count(parameters ?? 0)} parameters, context ${contextLength}`
+  );
+  const body = JSON.stringify({
+    model: gateway.models[0]!.id,
+    messages: [{ role: "user", content: "Add 27 and 58." }],
+  });
+  return [
+    `Decant ${version} listens on ${url}`,
+    "",
+    `  backend     ${gateway.backend}`,
+    ...models.map((line, i) => `  ${i === 0 ? "models    " : "          "}  ${line}`),
+    `  strategies  ${listStrategies().map((strategy) => strategy.name).join(", ")}`,
+    `  pages       ${url}/  ${url}/openapi.json`,
+    "",
+    "Try:",
+    "",
+    `  curl ${url}/v1/chat/completions -H 'Content-Type: application/json' \\`,
+    `    -H 'X-Decoding-Strategy: beam;num_beams=4' -d '${body}'`,
+    "",
+  ].join("\n");
+}
+
+/** `deno task serve`: starts the gateway and serves until SIGINT or SIGTERM. */
+async function main(args: readonly string[]): Promise<void> {
+  const input = await configure(args);
+  if (input === undefined) return console.log(usage());
+  const encoder = new TextEncoder();
+  const gateway = await createGateway(input, {
+    env: (name) => Deno.env.get(name),
+    onProgress: (progress) =>
+      Deno.stderr.writeSync(encoder.encode(`\r${renderProgress(progress)}`)),
+    log: (event) => console.error(JSON.stringify(event)),
+  });
+  const { host: hostname, port } = gateway.config;
+  const server = Deno.serve({
+    hostname,
+    port,
+    onListen: (address) => console.log(banner(gateway, urlOf(address))),
+  }, (request) => gateway.fetch(request));
+  const stop = () => {
+    gateway.drain();
+    server.shutdown();
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+  await server.finished;
+  await gateway[Symbol.asyncDispose]();
+}
+
+function urlOf({ hostname, port }: { readonly hostname: string; readonly port: number }): string {
+  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** One clear line for what an operator can mend; anything else keeps its stack. */
+function explain(error: unknown): string {
+  if (error instanceof Deno.errors.NotCapable) {
+    return `${error.message.split("\n")[0]} (add the permission to the serve task)`;
+  }
+  if (error instanceof Deno.errors.AddrInUse) return "The port is in use: choose another --port";
+  const known = ["ConfigError", "FormatError", "NotFoundError", "RangeError", "HubError"];
+  if (error instanceof Error && known.includes(error.name)) return error.message;
+  return error instanceof Error ? error.stack ?? error.message : String(error);
+}
+
+let served: Promise<Gateway> | undefined;
+
+/** For `deno serve mod.ts`: the default configuration, loaded with the first request. */
+export default {
+  async fetch(request: Request): Promise<Response> {
+    served ??= createGateway();
+    return await (await served).fetch(request);
+  },
+};
+
+if (import.meta.main) {
+  try {
+    await main(Deno.args);
+  } catch (error) {
+    console.error(`decant: ${explain(error)}`);
+    Deno.exit(1);
+  }
+}

@@ -1,0 +1,132 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { banner, createGateway, isLoopback } from "../mod.ts";
+import { ConfigError } from "../runtime/config.ts";
+
+const root = new URL("../", import.meta.url);
+
+/** The start task's own command line, with a free port and no models but the small one. */
+async function serveCommand(extra: readonly string[]): Promise<Deno.ChildProcess> {
+  const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  const home = Deno.env.get("HOME") ?? ".";
+  const [, ...args] = config.tasks.serve.command.replaceAll("$HOME", home).split(" ");
+  return new Deno.Command(Deno.execPath(), {
+    args: [...args, ...extra],
+    cwd: root,
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+Deno.test("deno task serve prints one screen whose curl line works when pasted", async () => {
+  await using child = await serveCommand(["--port", "0"]);
+  let screen = "";
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  while (!screen.includes("]}'\n")) {
+    const { value, done } = await reader.read();
+    assert(!done, `the gateway ended early: ${screen}`);
+    screen += value;
+  }
+  for (const part of ["http://127.0.0.1:", "backend", "decant-tiny", "greedy"]) {
+    assertStringIncludes(screen, part);
+  }
+  const [, url, strategy, body] =
+    /curl (\S+) -H 'Content-Type: application\/json' \\\n\s+-H 'X-Decoding-Strategy: ([^']+)' -d '(.+)'/
+      .exec(screen)!;
+  const response = await fetch(url!, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Decoding-Strategy": strategy! },
+    body: body!,
+  });
+  const answer = await response.json();
+  assertEquals(response.status, 200, JSON.stringify(answer));
+  assertEquals(response.headers.get("x-decoding-strategy"), "beam");
+  assert(answer.usage.completion_tokens > 0);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).success, true);
+  await reader.cancel();
+  await child.stderr.cancel();
+});
+
+Deno.test("a start that cannot work says why in one line", async () => {
+  const cases: [string[], string][] = [
+    [["--modle", "x"], "--model"],
+    [["--model", "no-such-model"], 'Unknown model "no-such-model"'],
+    [["--backend", "webgpu"], 'Unknown backend "webgpu"'],
+    [["--host", "0.0.0.0"], "without an API key"],
+    [["--context", "999999"], "context"],
+  ];
+  for (const [args, expected] of cases) {
+    await using child = await serveCommand(["--port", "0", ...args]);
+    const { code, stderr, stdout } = await child.output();
+    const text = new TextDecoder().decode(stderr);
+    assertEquals(code, 1, new TextDecoder().decode(stdout));
+    assertStringIncludes(text, expected);
+    assertEquals(text.trim().split("\n").length, 1, text);
+  }
+});
+
+Deno.test("createGateway() answers without a port", async () => {
+  await using gateway = await createGateway({ models: ["decant-tiny-draft"] });
+  const response = await gateway.fetch(new Request("http://localhost/v1/models"));
+  const { data } = await response.json();
+  assertEquals(data.map((model: { id: string }) => model.id), ["decant-tiny-draft"]);
+  gateway.drain();
+  assertEquals((await gateway.fetch(new Request("http://localhost/ready"))).status, 503);
+});
+
+Deno.test("createGateway() checks keys of the configured environment variable", async () => {
+  await using gateway = await createGateway(
+    { models: ["decant-tiny-draft"], api_key_env: "DECANT_KEY", host: "0.0.0.0" },
+    { env: (name) => name === "DECANT_KEY" ? "one, two" : undefined },
+  );
+  const models = (key?: string) =>
+    gateway.fetch(
+      new Request("http://localhost/v1/models", {
+        headers: key === undefined ? {} : { Authorization: `Bearer ${key}` },
+      }),
+    );
+  for (
+    const [key, status] of [[undefined, 401], ["three", 401], ["one", 200], ["two", 200]] as const
+  ) {
+    const response = await models(key);
+    await response.body?.cancel();
+    assertEquals(response.status, status, key);
+  }
+});
+
+Deno.test("createGateway() refuses what it cannot serve and names the key", async () => {
+  const refused = async (input: Parameters<typeof createGateway>[0]) =>
+    (await assertRejects(() => createGateway(input), ConfigError)).key;
+  assertEquals(await refused({ host: "0.0.0.0" }), "host");
+  assertEquals(await refused({ api_key_env: "DECANT_NO_SUCH" }), "api_key_env");
+  assertEquals(await refused({ models: ["decant-tiny-draft", "decant-tiny-draft"] }), "models");
+  assertEquals(
+    await refused({ models: ["decant-tiny-draft"], aliases: { a: { model: "b" } } }),
+    "aliases.a",
+  );
+});
+
+Deno.test("isLoopback() knows addresses that only this machine reaches", () => {
+  for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) assert(isLoopback(host), host);
+  for (const host of ["0.0.0.0", "::", "192.168.0.1", "127.0.0.1.example"]) {
+    assert(!isLoopback(host), host);
+  }
+});
+
+Deno.test("banner() names URL, models, backend and strategies", () => {
+  const text = banner({
+    backend: "cpu",
+    models: [{
+      id: "m",
+      created: 0,
+      ownedBy: "local",
+      fingerprint: "fp",
+      servedBy: "cpu",
+      contextLength: 128,
+      parameters: 1_500_000,
+    }],
+  }, "http://127.0.0.1:1");
+  for (const part of ["http://127.0.0.1:1", "cpu", "m  1.5 M parameters, context 128", "beam"]) {
+    assertStringIncludes(text, part);
+  }
+});
