@@ -6,6 +6,7 @@ import type { Roles, Strategy } from "./strategy.ts";
 
 export * from "./strategy.ts";
 export * from "./run.ts";
+export { parseParams } from "./_checks.ts";
 
 const byName: ReadonlyMap<string, Strategy> = new Map(
   Object.values<Strategy>(registry)

@@ -1,0 +1,12 @@
+/** What mod.ts at the root may import from the HTTP floor. */
+export { createApp } from "./app.ts";
+export {
+  type Alias,
+  type AppDeps,
+  type Clock,
+  defaultLimits,
+  type KvPolicyInfo,
+  type Limits,
+  type LogEvent,
+} from "./deps.ts";
+export { fullPolicy } from "./kv.ts";

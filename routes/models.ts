@@ -1,0 +1,47 @@
+/** `GET /v1/models` and `GET /v1/models/{id}`. */
+import type { CatalogEntry } from "../runtime/mod.ts";
+import type { Alias } from "./deps.ts";
+import { ApiError } from "./errors.ts";
+import { findModel } from "./roles.ts";
+import type { AppContext, Services } from "./services.ts";
+
+/** One model in a listing: the four members of the API, and what else is good to know. */
+export function describeModel(id: string, { info, model }: CatalogEntry, alias?: Alias) {
+  return {
+    id,
+    object: "model",
+    created: info.created,
+    owned_by: info.ownedBy,
+    max_model_len: info.contextLength,
+    served_by: info.servedBy,
+    capabilities: [...model.capabilities].sort(),
+    ...info.parameters === undefined ? {} : { parameters: info.parameters },
+    ...info.draft === undefined ? {} : { draft: info.draft },
+    ...alias ? { alias_of: alias.model, decoding: decodingOf(alias) } : {},
+  };
+}
+
+function decodingOf({ strategy, params, models }: Alias) {
+  return { strategy, params, models };
+}
+
+/** All models, aliases last. */
+export function listModels(_c: AppContext, { deps }: Services): Response {
+  const models = deps.catalog.list().map(({ id }) => describeModel(id, deps.catalog.get(id)));
+  const aliases = [...deps.aliases].map(([id, alias]) =>
+    describeModel(id, deps.catalog.get(alias.model), alias)
+  );
+  return Response.json({ object: "list", data: [...models, ...aliases] });
+}
+
+/** One model. Ids may contain slashes, plain or as `%2F`. */
+export function getModel(c: AppContext, { deps }: Services): Response {
+  const id = c.req.param("id") ?? "";
+  const { entry, alias } = findModel(deps, id);
+  return Response.json(describeModel(id, entry, alias));
+}
+
+/** The 404 of a path that no route has. */
+export function notFound(): ApiError {
+  return new ApiError(404, "not_found", "There is nothing at this path");
+}

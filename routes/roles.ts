@@ -1,0 +1,98 @@
+/** Models by public name, and the models behind a strategy's roles. */
+import {
+  type Catalog,
+  type CatalogEntry,
+  type LanguageModel,
+  NotFoundError,
+  requireCapabilities,
+} from "../runtime/mod.ts";
+import type { Strategy } from "../strategies/mod.ts";
+import type { Alias, AppDeps } from "./deps.ts";
+import { ApiError, invalidValue, missing } from "./errors.ts";
+
+/** A named model, or the one an alias stands for. @throws {ApiError} 404 `model_not_found` */
+export function findModel(
+  deps: Pick<AppDeps, "catalog" | "aliases">,
+  name: string,
+): { entry: CatalogEntry; alias: Alias | undefined } {
+  const alias = deps.aliases.get(name);
+  return { entry: lookUp(deps.catalog, alias?.model ?? name, "model", deps), alias };
+}
+
+function lookUp(
+  catalog: Catalog,
+  id: string,
+  param: string,
+  deps?: Pick<AppDeps, "aliases">,
+): CatalogEntry {
+  try {
+    return catalog.get(id);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    const known = [...catalog.list().map((info) => info.id), ...(deps?.aliases.keys() ?? [])];
+    throw new ApiError(
+      404,
+      "model_not_found",
+      `Unknown model ${JSON.stringify(id)}; known: ${known.join(", ")}`,
+      { param },
+    );
+  }
+}
+
+/**
+ * A model per role: the request's model takes the first role declared, `given` names others, and a
+ * role called `draft` that nobody names takes the draft model that belongs to the first.
+ *
+ * @param given role -> model id
+ * @throws {ApiError}
+ */
+export function fillRoles(
+  deps: AppDeps,
+  entry: CatalogEntry,
+  strategy: Strategy,
+  given: Readonly<Record<string, string>>,
+): Record<string, LanguageModel> {
+  const roles = Object.keys(strategy.needs);
+  for (const role of Object.keys(given)) {
+    if (roles.includes(role)) continue;
+    throw invalidValue(
+      `decoding.models.${role}`,
+      `Strategy ${strategy.name} has no role ${JSON.stringify(role)}; its roles: ${
+        roles.join(", ")
+      }`,
+    );
+  }
+  const filled = roles.map((role, index): [string, LanguageModel] => {
+    const param = `decoding.models.${role}`;
+    const id = Object.hasOwn(given, role) ? given[role] : undefined;
+    if (index === 0) return [role, firstRole(deps, entry, id, param)];
+    const chosen = id ?? (role === "draft" ? entry.info.draft : undefined);
+    if (chosen === undefined) {
+      throw missing(param, `Strategy ${strategy.name} needs a model for its role ${role}`);
+    }
+    return [role, lookUp(deps.catalog, chosen, param).model];
+  });
+  return Object.fromEntries(filled);
+}
+
+function firstRole(
+  deps: AppDeps,
+  entry: CatalogEntry,
+  id: string | undefined,
+  param: string,
+): LanguageModel {
+  if (id !== undefined && lookUp(deps.catalog, id, param) !== entry) {
+    throw invalidValue(param, "This role is the request's model; another one was named for it");
+  }
+  return entry.model;
+}
+
+/** @throws {CapabilityError} if a model lacks what its role needs */
+export function checkCapabilities(
+  strategy: Strategy,
+  models: Readonly<Record<string, LanguageModel>>,
+): void {
+  for (const [role, needs] of Object.entries(strategy.needs)) {
+    requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
+  }
+}

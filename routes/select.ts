@@ -1,0 +1,164 @@
+// deno-lint-ignore-file camelcase -- names as on the wire
+/** Request -> strategy, parameters, models per role, KV policy. */
+import {
+  CapabilityError,
+  type CatalogEntry,
+  type KvChoice,
+  type LanguageModel,
+  NotFoundError,
+} from "../runtime/mod.ts";
+import { getStrategy, parseParams, type Strategy, type TraceLevel } from "../strategies/mod.ts";
+import type { Alias, AppDeps } from "./deps.ts";
+import { ApiError } from "./errors.ts";
+import { canonical, selectKv } from "./kv.ts";
+import { checkCapabilities, fillRoles, findModel } from "./roles.ts";
+import type { RequestState } from "./state.ts";
+import { type NamedParams, parseNamedParams } from "./structured_header.ts";
+
+/** Who chose the strategy. */
+export type DecodingSource = "header" | "body" | "alias" | "key" | "default";
+
+/** The `decoding` member of a request body, validated in shape. */
+export interface DecodingRequest {
+  readonly strategy?: string | null | undefined;
+  readonly params?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly models?: Readonly<Record<string, string>> | null | undefined;
+  readonly kv_policy?:
+    | {
+      readonly name: string;
+      readonly params?: Readonly<Record<string, unknown>> | null | undefined;
+    }
+    | null
+    | undefined;
+  readonly trace?: TraceLevel | null | undefined;
+  readonly fallback?: "refuse" | "allow" | null | undefined;
+}
+
+/** How a request will be decoded. */
+export interface Selection {
+  readonly entry: CatalogEntry;
+  readonly strategy: Strategy;
+  /** As given; {@link parsed} has the defaults. */
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly parsed: unknown;
+  /** Role -> model. */
+  readonly models: Readonly<Record<string, LanguageModel>>;
+  readonly source: DecodingSource;
+  /** Undefined = the full cache. */
+  readonly kv: KvChoice | undefined;
+  readonly trace: TraceLevel;
+}
+
+/**
+ * Decides how to decode: header and body (which must agree) before the alias before the server's
+ * default. Writes what it decides into `state` as it goes, so that errors can tell it too.
+ *
+ * @throws {ApiError} for everything that does not fit
+ */
+export function select(
+  deps: AppDeps,
+  state: RequestState,
+  headers: Headers,
+  model: string,
+  decoding: DecodingRequest,
+): Selection {
+  const { entry, alias } = findModel(deps, model);
+  state.model = entry.info.id;
+  state.servedBy = entry.info.servedBy;
+  const named = nameStrategy(deps, headers, decoding, alias);
+  const strategy = namedStrategy(named);
+  state.strategy = strategy.name;
+  state.source = named.source;
+  const shared = {
+    entry,
+    source: named.source,
+    kv: selectKv(deps, state, headers, decoding.kv_policy),
+    trace: decoding.trace ?? "none",
+  };
+  const { params } = named;
+  const parsed = parseParams(strategy, params);
+  const given = { ...(named.source === "alias" ? alias?.models : {}), ...decoding.models };
+  const models = fillRoles(deps, entry, strategy, given);
+  try {
+    checkCapabilities(strategy, models);
+  } catch (error) {
+    if (!(error instanceof CapabilityError) || decoding.fallback !== "allow") throw error;
+    return { ...shared, ...fallBack(deps, state, entry) };
+  }
+  return { ...shared, strategy, params, parsed, models };
+}
+
+/** The default strategy instead, said so in the response's headers. */
+function fallBack(deps: AppDeps, state: RequestState, entry: CatalogEntry) {
+  const strategy = getStrategy(deps.defaults.strategy);
+  const models = fillRoles(deps, entry, strategy, {});
+  checkCapabilities(strategy, models);
+  state.fallback = state.strategy;
+  state.strategy = strategy.name;
+  return { strategy, params: {}, parsed: parseParams(strategy, {}), models };
+}
+
+interface NamedStrategy extends NamedParams {
+  readonly source: DecodingSource;
+  /** Where the name was given. */
+  readonly param: string;
+}
+
+function nameStrategy(
+  deps: AppDeps,
+  headers: Headers,
+  decoding: DecodingRequest,
+  alias: Alias | undefined,
+): NamedStrategy {
+  const header = parseNamedParams(headers, "X-Decoding-Strategy", deps.limits.headerBytes);
+  const { strategy: name, params } = decoding;
+  if (header) {
+    requireAgreement(header, decoding);
+    return { ...header, source: "header", param: "X-Decoding-Strategy" };
+  }
+  if (name) return { name, params: params ?? {}, source: "body", param: "decoding.strategy" };
+  if (alias?.strategy !== undefined) {
+    return {
+      name: alias.strategy,
+      params: { ...alias.params, ...params },
+      source: "alias",
+      param: "model",
+    };
+  }
+  return {
+    name: deps.defaults.strategy,
+    params: params ?? {},
+    source: "default",
+    param: "decoding.strategy",
+  };
+}
+
+/** Header and body may both name a strategy only if they say the same, defaults filled in. */
+function requireAgreement(header: NamedParams, { strategy, params }: DecodingRequest): void {
+  const speaks = strategy || params;
+  if (!speaks) return;
+  const sameName = !strategy || strategy === header.name;
+  if (sameName && sameParams(header, params ?? {})) return;
+  throw new ApiError(
+    400,
+    "strategy_conflict",
+    "The header X-Decoding-Strategy and the body's decoding member ask for different things",
+    { param: "decoding" },
+  );
+}
+
+function sameParams(header: NamedParams, body: Readonly<Record<string, unknown>>): boolean {
+  const strategy = namedStrategy({ ...header, param: "X-Decoding-Strategy" });
+  const [a, b] = [header.params, body].map((params) => canonical(parseParams(strategy, params)));
+  return a === b;
+}
+
+/** @throws {ApiError} 400 `unknown_strategy`, where it was given as `param` */
+function namedStrategy({ name, param }: Omit<NamedStrategy, "params" | "source">): Strategy {
+  try {
+    return getStrategy(name);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    throw new ApiError(400, "unknown_strategy", error.message, { param });
+  }
+}

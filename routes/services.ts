@@ -1,0 +1,28 @@
+/** What every handler is given. */
+import type { Context } from "hono";
+import type { AppDeps } from "./deps.ts";
+import type { Metrics } from "./metrics.ts";
+import type { chatSchema } from "./schema/chat.ts";
+import type { completionSchema, detokenizeSchema, tokenizeSchema } from "./schema/completions.ts";
+import type { AppEnv } from "./state.ts";
+
+/** The schemas that validate requests, built from the configured limits. */
+export interface Schemas {
+  readonly chat: ReturnType<typeof chatSchema>;
+  readonly completion: ReturnType<typeof completionSchema>;
+  readonly tokenize: ReturnType<typeof tokenizeSchema>;
+  readonly detokenize: ReturnType<typeof detokenizeSchema>;
+}
+
+/** The gateway's parts that live as long as the app. */
+export interface Services {
+  readonly deps: AppDeps;
+  readonly metrics: Metrics;
+  readonly schemas: Schemas;
+}
+
+/** A Hono context of this app. */
+export type AppContext = Context<AppEnv>;
+
+/** Answers one route. */
+export type Handler = (c: AppContext, services: Services) => Response | Promise<Response>;

@@ -1,0 +1,188 @@
+/** `GET /`: what is served here, as one page without scripts or outside assets. */
+import { describeStrategy, listStrategies } from "../strategies/mod.ts";
+import { Html, html } from "./html.ts";
+import { operations } from "./openapi.ts";
+import type { AppContext, Services } from "./services.ts";
+import { stylesheet } from "./start_page_style.ts";
+
+let policy: Promise<string> | undefined;
+
+/** Nothing may load or run but our own style, named by its hash. */
+function contentSecurityPolicy(): Promise<string> {
+  return policy ??= crypto.subtle.digest("SHA-256", new TextEncoder().encode(stylesheet)).then(
+    (digest) =>
+      [
+        "default-src 'none'",
+        `style-src 'sha256-${new Uint8Array(digest).toBase64()}'`,
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+      ].join("; "),
+  );
+}
+
+/** The start page. */
+export async function startPage(c: AppContext, { deps }: Services): Promise<Response> {
+  const base = new URL(c.req.url).origin;
+  const isOpen = deps.apiKeys.length === 0;
+  const page = html`
+    <!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
+        <title>Decant</title>
+        <style>${new Html(stylesheet)}</style>
+      </head>
+      <body>
+        <header>
+          <h1>Decant</h1>
+          <p>One OpenAI-compatible endpoint; every request chooses how the model decodes.</p>
+          <nav><a href="#models">Models</a> <a href="#strategies">Strategies</a> <a href="#api">API</a>
+    <a href="/openapi.json">openapi.json</a></nav>
+        </header>
+        <main>
+    ${example(base, isOpen ? deps.catalog.list()[0]?.id : undefined, isOpen)}
+    ${isOpen ? models(deps) : lockedModels}
+    ${strategies(deps.defaults.strategy)}
+    ${api}
+        </main>
+        <footer>Decant ${deps.version ?? ""} · Apache-2.0</footer>
+      </body>
+    </html>
+  `;
+  return new Response(page.text, {
+    headers: {
+      "content-type": "text/html; charset=utf-8",
+      "content-security-policy": await contentSecurityPolicy(),
+      "x-content-type-options": "nosniff",
+      "referrer-policy": "no-referrer",
+      "cache-control": "no-store",
+    },
+  });
+}
+
+/** `GET /docs`: the page's list of routes. */
+export function docs(): Response {
+  return new Response(null, { status: 302, headers: { location: "/#api" } });
+}
+
+function example(base: string, model: string | undefined, isOpen: boolean): Html {
+  const body = JSON.stringify({
+    model: model ?? "MODEL",
+    messages: [{ role: "user", content: "Tell me a story about a dog." }],
+  });
+  const key = isOpen ? "" : `  -H 'Authorization: Bearer YOUR_KEY' \\\n`;
+  const command = `curl ${base}/v1/chat/completions \\\n${key}` +
+    `  -H 'Content-Type: application/json' \\\n` +
+    `  -H 'X-Decoding-Strategy: beam;num_beams=4' \\\n` +
+    `  -d '${body.replaceAll("'", "'\\''")}'`;
+  return html`
+    <section>
+      <h2>Try it</h2>
+      <pre><code>${command}</code></pre>
+    </section>
+  `;
+}
+
+function models({ catalog, aliases }: Services["deps"]): Html {
+  const rows = catalog.list().map((info) =>
+    html`
+      <tr>
+        <td><code>${info.id}</code></td>
+        <td>${info.parameters === undefined ? "" : millions(info.parameters)}</td>
+        <td>${info.contextLength}</td>
+        <td>${info.servedBy}</td>
+      </tr>
+    `
+  );
+  const names = [...aliases].map(([name, { model, strategy }]) =>
+    html`
+      <tr>
+        <td><code>${name}</code></td>
+        <td colspan="3">${model}${strategy === undefined ? "" : `, decoded by ${strategy}`}</td>
+      </tr>
+    `
+  );
+  return html`
+    <section id="models">
+      <h2>Models</h2>
+      <table>
+        <thead>
+          <tr>
+            <th>Id</th>
+            <th>Parameters</th>
+            <th>Context</th>
+            <th>Runs on</th>
+          </tr>
+        </thead>
+        <tbody>${[...rows, ...names]}</tbody>
+      </table>
+    </section>
+  `;
+}
+
+const lockedModels = html`
+  <section id="models">
+    <h2>Models</h2>
+    <p>Listed by <code>GET /v1/models</code>, which needs an API key here.</p>
+  </section>
+`;
+
+function millions(parameters: number): string {
+  return `${(parameters / 1e6).toPrecision(2)} M`;
+}
+
+function strategies(byDefault: string): Html {
+  const rows = listStrategies().map(describeStrategy).map((strategy) =>
+    html`
+      <tr>
+        <td><code>${strategy.name}</code>${strategy.name === byDefault
+          ? html`
+            <span>default</span>
+          `
+          : ""}</td>
+        <td>${strategy.summary}</td>
+        <td>${parameterNames(strategy.params)}</td>
+      </tr>
+    `
+  );
+  return html`
+    <section id="strategies">
+      <h2>Strategies</h2>
+      <p>Chosen by the header <code>X-Decoding-Strategy</code>, by <code>decoding</code> in the body, or by
+    a model alias.</p>
+      <table>
+        <thead>
+          <tr>
+            <th>Name</th>
+            <th>What it does</th>
+            <th>Parameters</th>
+          </tr>
+        </thead>
+        <tbody>${rows}</tbody>
+      </table>
+    </section>
+  `;
+}
+
+function parameterNames(schema: Readonly<Record<string, unknown>>): string {
+  return Object.keys(Object(schema["properties"])).join(", ");
+}
+
+const api = html`
+  <section id="api">
+    <h2>API</h2>
+    <table>
+      <tbody>${operations.map(({ method, path, summary }) =>
+        html`
+          <tr>
+            <td>${method.toUpperCase()}</td>
+            <td><code>${path}</code></td>
+            <td>${summary}</td>
+          </tr>
+        `
+      )}</tbody>
+    </table>
+  </section>
+`;

@@ -1,0 +1,46 @@
+/** `GET /v1/strategies` and `GET /v1/strategies/{name}`. */
+import { NotFoundError } from "../runtime/mod.ts";
+import { describeStrategy, getStrategy, listStrategies, type Strategy } from "../strategies/mod.ts";
+import type { AppDeps } from "./deps.ts";
+import { ApiError } from "./errors.ts";
+import type { AppContext, Services } from "./services.ts";
+
+/** A strategy, its parameters as a JSON schema, and which models can take which role. */
+function describe(strategy: Strategy, { catalog, defaults }: AppDeps) {
+  const { constrainedNeeds, ...rest } = describeStrategy(strategy);
+  const models = Object.fromEntries(
+    Object.entries(strategy.needs).map(([role, needs]) => [
+      role,
+      catalog.list().map(({ id }) => id).filter((id) => {
+        const { capabilities } = catalog.get(id).model;
+        return needs.every((need) => capabilities.has(need));
+      }),
+    ]),
+  );
+  return {
+    object: "strategy",
+    ...rest,
+    constrained_needs: constrainedNeeds,
+    default: strategy.name === defaults.strategy,
+    logprobs_mode: "raw",
+    models,
+  };
+}
+
+/** All strategies. */
+export function listAllStrategies(_c: AppContext, { deps }: Services): Response {
+  return Response.json({
+    object: "list",
+    data: listStrategies().map((strategy) => describe(strategy, deps)),
+  });
+}
+
+/** One strategy. */
+export function getOneStrategy(c: AppContext, { deps }: Services): Response {
+  try {
+    return Response.json(describe(getStrategy(c.req.param("name") ?? ""), deps));
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    throw new ApiError(404, "not_found", error.message, { param: "name" });
+  }
+}

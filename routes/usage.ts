@@ -1,0 +1,44 @@
+/** Usage and decoding metadata of a response. */
+import type { Results } from "./generation.ts";
+import type { Selection } from "./select.ts";
+
+/** The `usage` object. Drawn tokens appear when they are more than the emitted ones. */
+export function usageOf({ usage }: Results) {
+  const { promptTokens, completionTokens, cachedTokens, drawnTokens } = usage;
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+    ...drawnTokens > completionTokens ? { decoding: { tokens_drawn: drawnTokens } } : {},
+  };
+}
+
+/** The `decoding` object: how the text came about. Undefined unless the request asked for a trace. */
+export function decodingOf(selection: Selection, results: Results) {
+  const { strategy, source, models, kv, trace, parsed } = selection;
+  if (trace === "none") return undefined;
+  const runs = results.runs.map(({ metrics, choices, meters, steps }) => ({
+    metrics,
+    choices,
+    meters: Object.fromEntries(
+      Object.entries(meters).map(([role, meter]) => [role, {
+        prompt_tokens: meter.promptTokens,
+        cached_tokens: meter.cachedTokens,
+        drawn_tokens: meter.drawnTokens,
+        computed_tokens: meter.computedTokens,
+        rows: meter.rows,
+      }]),
+    ),
+    ...trace === "steps" ? { steps } : {},
+  }));
+  return {
+    strategy: strategy.name,
+    source,
+    params: parsed,
+    models: Object.fromEntries(Object.entries(models).map(([role, { id }]) => [role, id])),
+    kv_policy: kv?.name ?? "full",
+    // One prompt is the rule; its run stands here itself.
+    ...runs.length === 1 ? runs[0] : { prompts: runs },
+  };
+}
