@@ -2,6 +2,7 @@
 export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
+export { choiceConstraint } from "./constraints/choice.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
 export {
   argMax,

@@ -1,9 +1,5 @@
 /** The beam search loop. Rules and their source: `beam.ts`. */
-import {
-  requireCapabilities,
-  type TokenId,
-  type Vocab,
-} from "../runtime/mod.ts";
+import { requireCapabilities, type TokenId, type Vocab } from "../runtime/mod.ts";
 import {
   adjustedBeam,
   type BeamSession,
