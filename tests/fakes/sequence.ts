@@ -3,7 +3,7 @@ import type { Answer, Executor, Row, Want } from "../../runtime/engine/executor.
 import { greedySampling } from "../../runtime/sampling.ts";
 
 /** Asks for the most likely token. */
-export const greedyWant: Want = {
+export const greedyWant: Extract<Want, { readonly kind: "sample" }> = {
   kind: "sample",
   sampling: greedySampling,
   topLogprobs: 0,
