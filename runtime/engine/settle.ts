@@ -1,0 +1,144 @@
+/** What a finished step means for sequences, pages, meters and asks. */
+import { OutOfPagesError } from "../errors.ts";
+import { type ConsultHost, settleKv } from "../kv/consult.ts";
+import type { PageStore } from "../kv/pages.ts";
+import type { KvLayout } from "../kv/policy.ts";
+import type { PrefixCache } from "../kv/prefix_cache.ts";
+import type { Answer, PageEdit } from "./executor.ts";
+import type { PlannedRow } from "./layout.ts";
+import { adoptPrefix, type ScopeState } from "./scope.ts";
+import type { Sequence } from "./sequence.ts";
+
+/** What settling works with. */
+export interface SettlerOptions {
+  readonly store: PageStore;
+  readonly cache: PrefixCache;
+  readonly layout: KvLayout;
+  readonly sequences: () => Iterable<Sequence>;
+}
+
+/** See file comment. */
+export class Settler {
+  readonly #store: PageStore;
+  readonly #cache: PrefixCache;
+  readonly #sequences: () => Iterable<Sequence>;
+  readonly #host: ConsultHost & { edits: PageEdit[]; retired: number[] };
+  /** Sequences whose pages are only right once the waiting edits have been applied. */
+  #edited: Sequence[] = [];
+
+  constructor(options: SettlerOptions) {
+    this.#store = options.store;
+    this.#cache = options.cache;
+    this.#sequences = options.sequences;
+    this.#host = {
+      edits: [],
+      retired: [],
+      layout: options.layout,
+      allocate: () => this.#allocate(),
+    };
+  }
+
+  /** Edits that wait for the next batch. */
+  get edits(): readonly PageEdit[] {
+    return this.#host.edits;
+  }
+
+  /** Pages in no table that wait for those edits. */
+  get retired(): readonly number[] {
+    return this.#host.retired;
+  }
+
+  takeEdits(): PageEdit[] {
+    return this.#host.edits.splice(0);
+  }
+
+  /** The batch has run: tokens are computed, pages shared, policies consulted, asks answered. */
+  succeed(rows: readonly PlannedRow[], answers: readonly (readonly Answer[])[]): void {
+    this.#edited = [];
+    this.#releaseRetired();
+    for (const planned of rows) this.#advance(planned);
+    if (this.#host.edits.length === 0) this.#releaseRetired();
+    rows.forEach(({ asks, to, isFinal, group }, r) => {
+      asks.forEach((ask, i) => ask.take(answers[r]![i]!, to, isFinal));
+      group.leader.releaseIfUnused();
+    });
+  }
+
+  /** The batch has failed: what it wrote is unknown. Cached pages were not written to. */
+  fail(rows: readonly PlannedRow[], isDeviceLost: boolean): void {
+    this.#releaseRetired();
+    for (const { group } of rows) {
+      group.leader.isBusy = false;
+      group.leader.preempt();
+      group.leader.releaseIfUnused();
+    }
+    for (const sequence of this.#edited.splice(0)) sequence.preempt();
+    if (!isDeviceLost) return;
+    this.#cache.clear();
+    for (const sequence of this.#sequences()) sequence.preempt();
+  }
+
+  #advance({ group, row, to }: PlannedRow): void {
+    const { leader, start, members, waiters } = group;
+    leader.isBusy = false;
+    leader.kv.advance(to - start);
+    leader.scope.meter.computedTokens += row.tokens.length;
+    leader.scope.meter.rows++;
+    this.#settle(leader);
+    if (members.length > 0) this.#settleMembers(leader, members, to);
+    for (const waiter of waiters) {
+      for (const sequence of [waiter.leader, ...waiter.members]) {
+        if (sequence.isReleased) continue;
+        adoptPrefix(sequence, leader, sequence.tokens.length);
+        this.#settle(sequence);
+      }
+    }
+  }
+
+  #settleMembers(leader: Sequence, members: readonly Sequence[], to: number): void {
+    const scopes = new Set<ScopeState>([leader.scope]);
+    for (const member of members) {
+      if (member.isReleased) continue;
+      scopes.add(member.scope);
+      if (!leader.scope.policy.lossless) member.kv.become(leader.kv, member.scope.forkState);
+      else adoptPrefix(member, leader, to);
+      this.#settle(member);
+    }
+    scopes.delete(leader.scope);
+    for (const scope of scopes) scope.meter.rows++;
+  }
+
+  #settle(sequence: Sequence): void {
+    const edits = this.#host.edits.length;
+    sequence.settle();
+    settleKv(sequence, sequence.scope.policy, this.#host);
+    if (this.#host.edits.length > edits) this.#edited.push(sequence);
+    this.#remember(sequence);
+  }
+
+  /** Full settled pages go into the prefix cache. */
+  #remember({ kv, committed, tokens, scope }: Sequence): void {
+    if (!scope.policy.lossless) return;
+    const full = Math.floor(Math.min(kv.computed, committed) / this.#store.pageSize);
+    for (let depth = kv.cached?.depth ?? 0; depth < full; depth++) {
+      const page = kv.pages[depth]!;
+      const node = this.#cache.insert(scope.namespace, kv.cached, tokens, page);
+      if (node === undefined) return;
+      kv.replacePage(depth, node.page);
+      kv.cached = node;
+    }
+  }
+
+  #releaseRetired(): void {
+    for (const page of this.#host.retired.splice(0)) this.#store.release(page);
+  }
+
+  #allocate(): number {
+    const page = this.#store.allocate();
+    if (page !== undefined) return page;
+    if (this.#cache.evict(1) === 0) {
+      throw new OutOfPagesError(this.#store.total + 1, this.#store.total);
+    }
+    return this.#store.allocate()!;
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * StepLoop: when a step runs, and what becomes of its results.
+ *
+ * Asks are collected until the next turn of the event loop, a macrotask: whatever the promises of
+ * the last step set off, however deep, has asked by then.
+ */
+import { ClosedError, DeviceLostError, EngineError, OutOfPagesError } from "../errors.ts";
+import type { PageStore } from "../kv/pages.ts";
+import type { PrefixCache } from "../kv/prefix_cache.ts";
+import { Ask, type AskSpec } from "./ask.ts";
+import type { Answer, Batch, Executor } from "./executor.ts";
+import { type Group, groupAsks } from "./groups.ts";
+import { layOut, type PlannedRow, workOf } from "./layout.ts";
+import { plan, type PlanLimits } from "./plan.ts";
+import { makeRoom, reclaim } from "./reclaim.ts";
+import { Settler } from "./settle.ts";
+import type { Sequence } from "./sequence.ts";
+
+/** What the loop works with. */
+export interface StepLoopOptions {
+  readonly executor: Executor;
+  readonly store: PageStore;
+  readonly cache: PrefixCache;
+  readonly limits: Pick<PlanLimits, "stepTokens" | "chunkTokens">;
+  /** Every sequence there is, for taking pages away. */
+  readonly sequences: () => Iterable<Sequence>;
+}
+
+/** See file comment. */
+export class StepLoop {
+  readonly counts = { steps: 0, rows: 0, tokens: 0, preemptions: 0 };
+  readonly prefix = { lookups: 0, hits: 0, hitTokens: 0 };
+  readonly #options: StepLoopOptions;
+  readonly #settler: Settler;
+  #asks: Ask[] = [];
+  #order = 0;
+  #isArmed = false;
+  #isRunning = false;
+  #running: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(options: StepLoopOptions) {
+    this.#options = options;
+    this.#settler = new Settler({ ...options, layout: options.executor.info.kv });
+  }
+
+  /** Pages in no table that wait for the next batch. */
+  get retired(): readonly number[] {
+    return this.#settler.retired;
+  }
+
+  /** Asks not yet answered. */
+  get waiting(): number {
+    return this.#asks.reduce((count, ask) => count + (ask.isSettled ? 0 : 1), 0);
+  }
+
+  /** Resolves when steps have computed the answer. */
+  ask(owner: object, sequence: Sequence, spec: AskSpec): Promise<Answer> {
+    if (this.#isClosed) return Promise.reject(new ClosedError("The engine was closed"));
+    return new Promise((resolve, reject) => {
+      this.#asks.push(new Ask(this.#order++, owner, sequence, spec, resolve, reject));
+      this.#arm();
+    });
+  }
+
+  /** Rejects the waiting asks of `owner` and takes them out of the queue. */
+  reject(owner: object, reason: unknown): void {
+    for (const ask of this.#asks) if (ask.owner === owner) ask.fail(reason);
+  }
+
+  /** Rejects everything and waits for the step that is running. */
+  async close(reason: unknown): Promise<void> {
+    this.#isClosed = true;
+    for (const ask of this.#asks) ask.fail(reason);
+    await this.#running;
+  }
+
+  #arm(): void {
+    if (this.#isArmed || this.#isRunning) return;
+    this.#isArmed = true;
+    setImmediate(() => {
+      this.#isArmed = false;
+      this.#running = this.#step();
+    });
+  }
+
+  async #step(): Promise<void> {
+    this.#isRunning = true;
+    let rows: readonly PlannedRow[] = [];
+    try {
+      const batch = this.#prepare((planned) => rows = planned);
+      if (batch !== undefined) {
+        const { answers } = await this.#options.executor.execute(batch);
+        if (answers.length !== rows.length) {
+          throw new EngineError(`Step ${batch.step} has ${answers.length} answers`);
+        }
+        this.#settler.succeed(rows, answers);
+      }
+    } catch (error) {
+      this.#fail(rows, error);
+    } finally {
+      this.#isRunning = false;
+      this.#asks = this.#asks.filter((ask) => !ask.isSettled);
+      if ((this.#asks.length > 0 || this.#settler.edits.length > 0) && !this.#isClosed) this.#arm();
+    }
+  }
+
+  /** Errors of a batch fail the asks it took; an error before there was a batch fails all. */
+  #fail(rows: readonly PlannedRow[], error: unknown): void {
+    if (rows.length === 0) this.#asks.forEach((ask) => ask.fail(error));
+    this.#settler.fail(rows, error instanceof DeviceLostError);
+    for (const { group } of rows) for (const ask of group.asks) ask.fail(error);
+  }
+
+  #prepare(onRows: (rows: readonly PlannedRow[]) => void): Batch | undefined {
+    const { store } = this.#options;
+    const edits = this.#settler.takeEdits();
+    const { groups, takes } = this.#plan();
+    if (takes.length === 0 && edits.length === 0) return undefined;
+    const allocate = () => {
+      const page = store.allocate();
+      if (page === undefined) throw new EngineError("The plan used more pages than there are");
+      return page;
+    };
+    const rows: PlannedRow[] = [];
+    onRows(rows);
+    for (const take of takes) {
+      rows.push(layOut(groups[take.work]!, take.tokens, take.final, edits, allocate));
+    }
+    this.#count(rows);
+    return { step: this.counts.steps, edits, rows: rows.map(({ row }) => row) };
+  }
+
+  /** Plans until the oldest ask goes, taking pages away from others or giving it up. */
+  #plan() {
+    const { store, cache, limits } = this.#options;
+    for (;;) {
+      const asks = this.#asks.filter((ask) => !ask.isSettled);
+      if (asks.length === 0) return { groups: [], takes: [] };
+      const groups = groupAsks(asks, cache, this.prefix);
+      const works = groups.map(workOf);
+      const room = { ...this.#options, groups, sequences: this.#options.sequences() };
+      this.counts.preemptions += makeRoom(works, room);
+      const { takes, missing } = plan(works, {
+        ...limits,
+        pages: store.free,
+        pageSize: store.pageSize,
+      });
+      if (missing === 0) return { groups, takes };
+      const preempted = reclaim(missing, { ...room, sequences: this.#options.sequences() });
+      if (preempted === undefined) giveUp(groups[0]!, store);
+      else this.counts.preemptions += preempted;
+    }
+  }
+
+  #count(rows: readonly PlannedRow[]): void {
+    const step = ++this.counts.steps;
+    this.counts.rows += rows.length;
+    for (const { row, group } of rows) {
+      this.counts.tokens += row.tokens.length;
+      group.leader.lastStep = step;
+      for (const member of group.members) member.lastStep = step;
+    }
+  }
+}
+
+/** The sequence is alone and still does not fit. */
+function giveUp(group: Group, store: PageStore): void {
+  const needed = Math.ceil(group.end / store.pageSize);
+  const error = new OutOfPagesError(Math.max(needed, store.total + 1), store.total);
+  for (const ask of group.asks) ask.fail(error);
+}
