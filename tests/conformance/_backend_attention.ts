@@ -1,20 +1,20 @@
 /** Laws of kvWrite, attention and kvCopy. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { KvGranularity, KvSignal } from "../../runtime/kv/policy.ts";
+import type { KvGranularity } from "../../runtime/kv/policy.ts";
 import type { LawContext } from "./backend.ts";
-import { attentionWeights, type Matrix, permutation, randomOf } from "./_backend_reference.ts";
+import { permutation, randomOf } from "./_backend_reference.ts";
 import { attentionRows, type Input, inputOf, slice, World, type WorldRow } from "./_kv_world.ts";
 
-const shape = { layers: 2, heads: 4, kvHeads: 2, headDim: 8, pageSize: 4, pages: 24 };
+export const shape = { layers: 2, heads: 4, kvHeads: 2, headDim: 8, pageSize: 4, pages: 24 };
 const granularities: readonly KvGranularity[] = ["sequence", "layer", "kv-head"];
 
 /** Pages `from` to `to - 1`. */
-function range(from: number, to: number): number[] {
+export function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-/** Row-by-row parts of an input or output. */
-function part(input: Input, from: number, to: number): Input {
+/** Tokens `from` to `to - 1` of an input. */
+export function part(input: Input, from: number, to: number): Input {
   return {
     q: slice(input.q, from, to),
     k: slice(input.k, from, to),
@@ -27,7 +27,6 @@ export function attentionLaws(context: LawContext): void {
   independenceLaws(context);
   treeLaws(context);
   poolLaws(context);
-  if (context.readSignal !== undefined) signalLaws(context, context.readSignal);
 }
 
 function valueLaws({ law, assertClose }: LawContext): void {
@@ -242,89 +241,4 @@ function poolLaws({ law, assertClose }: LawContext): void {
     assertThrows(() => world.copy(Uint32Array.of(0, 1), Uint32Array.of(1, 2)), RangeError);
     return Promise.resolve();
   });
-}
-
-function signalLaws(
-  { law, assertClose }: LawContext,
-  readSignal: NonNullable<LawContext["readSignal"]>,
-): void {
-  const names: readonly KvSignal[] = [
-    "attention-sum",
-    "attention-last",
-    "attention-max",
-    "key-norm",
-  ];
-
-  law("attention() records signals per slot and forgets them on kvWrite()", async (backend) => {
-    const rng = randomOf(32);
-    using world = new World(backend, shape);
-    const row = world.row(rng, "sequence", 7, [7], range(0, 4));
-    for (let round = 0; round < 2; round++) { // the second one reuses the slots
-      const input = inputOf(world.shape, rng, 7);
-      world.write(1, [row], input.k, input.v);
-      await world.attention(1, [row], input.q, names);
-      for (let head = 0; head < shape.kvHeads; head++) {
-        const expected = expectedSignals(world, row, head, input.q);
-        for (const name of names) {
-          const actual = await readSignal(world.pool, name, 1, head, row.slots[0]!);
-          const values = expected[name].map((value) => ({ value, magnitude: value * 14 }));
-          assertClose(actual, values, 7 + shape.headDim);
-        }
-      }
-    }
-  });
-
-  law("recorded signals are the same to the bit in chunks and as a whole", async (backend) => {
-    const rng = randomOf(33);
-    const outputs: Float32Array[][] = [];
-    const input = inputOf(shape, rng, 9);
-    for (const chunks of [[9], [4, 5], new Array(9).fill(1)]) {
-      using world = new World(backend, shape);
-      const pages = world.row(rng, "sequence", 9, [9], range(0, 4));
-      let start = 0;
-      for (const length of chunks) {
-        const slots = [pages.slots[0]!.slice(start, start + length)];
-        const row = { ...pages, length, counts: Uint32Array.of(start + length), slots };
-        const chunk = part(input, start, start + length);
-        world.write(0, [row], chunk.k, chunk.v);
-        await world.attention(0, [row], chunk.q, names);
-        start += length;
-      }
-      const read = names.map((name) => readSignal(world.pool, name, 0, 1, pages.slots[0]!));
-      outputs.push(await Promise.all(read));
-    }
-    assertEquals(outputs[1], outputs[0]);
-    assertEquals(outputs[2], outputs[0]);
-  });
-}
-
-/** Signals of a causal row that started its sequence, in layer 1. */
-function expectedSignals(
-  world: World,
-  row: WorldRow,
-  head: number,
-  q: Matrix,
-): Record<KvSignal, number[]> {
-  const zeros = () => new Array<number>(row.length).fill(0);
-  const out = {
-    "attention-sum": zeros(),
-    "attention-last": zeros(),
-    "attention-max": zeros(),
-    "key-norm": world.visible(row, 1, head, row.length - 1).keys.map((k) => Math.hypot(...k)),
-  };
-  const { heads, kvHeads, headDim } = world.shape;
-  const perGroup = heads / kvHeads;
-  for (let t = 0; t < row.length; t++) {
-    const { keys } = world.visible(row, 1, head, t);
-    for (let h = head * perGroup; h < (head + 1) * perGroup; h++) {
-      const from = t * heads * headDim + h * headDim;
-      const weights = attentionWeights(q.data.slice(from, from + headDim), keys, world.scale);
-      for (const [s, weight] of weights.entries()) {
-        out["attention-sum"][s]! += weight;
-        out["attention-max"][s] = Math.max(out["attention-max"][s]!, weight);
-        if (t === row.length - 1) out["attention-last"][s]! += weight;
-      }
-    }
-  }
-  return out;
 }

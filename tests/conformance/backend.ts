@@ -6,6 +6,7 @@ import type { Backend, KvPool } from "../../runtime/backend/backend.ts";
 import type { KvSignal } from "../../runtime/kv/policy.ts";
 import { attentionLaws } from "./_backend_attention.ts";
 import { opLaws } from "./_backend_ops.ts";
+import { signalLaws } from "./_backend_signals.ts";
 import type { Expected } from "./_backend_reference.ts";
 
 /** How exact a backend is, and what it leaves out. */
@@ -31,7 +32,6 @@ export interface BackendLawOptions {
 /** What the laws are run with. */
 export interface LawContext {
   readonly create: () => Backend | Promise<Backend>;
-  readonly readSignal: NonNullable<BackendLawOptions["readSignal"]> | undefined;
   /** Compares results of sums over `terms` products. */
   assertClose(actual: Float32Array, expected: readonly Expected[], terms: number): void;
   /** Registers a test, unless it is listed in `skip`. */
@@ -47,7 +47,6 @@ export function testBackend(
   const { roundings = () => 2, readSignal, skip = [] } = options;
   const context: LawContext = {
     create,
-    readSignal,
     assertClose: (actual, expected, terms) => assertClose(actual, expected, roundings(terms)),
     law(law, run) {
       const skipped = skip.find((entry) => entry.law === law);
@@ -63,6 +62,7 @@ export function testBackend(
   };
   opLaws(context);
   attentionLaws(context);
+  if (readSignal !== undefined) signalLaws(context, readSignal);
 }
 
 function assertClose(actual: Float32Array, expected: readonly Expected[], roundings: number): void {
