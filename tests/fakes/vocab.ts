@@ -11,8 +11,11 @@ import {
 
 /** How to make a vocabulary. */
 export interface FakeVocabOptions {
-  /** Text of the tokens 0, 1, ...; longest match wins when encoding. @default the 256 single bytes */
-  readonly pieces?: readonly string[];
+  /**
+   * Text or bytes of the tokens 0, 1, ...; longest match wins when encoding.
+   * @default the 256 single bytes
+   */
+  readonly pieces?: readonly (string | Uint8Array)[];
   /** Add `<s>` (begin of sequence) and the role tokens, and with them a template. @default true */
   readonly chat?: boolean;
 }
@@ -27,13 +30,13 @@ const roles = ["system", "developer", "user", "assistant", "tool"] as const;
  */
 export function fakeVocab(options: FakeVocabOptions = {}): Vocab {
   const utf8 = new TextEncoder();
-  const texts = options.pieces?.map((piece) => utf8.encode(piece)) ??
-    Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+  const pieces = options.pieces ?? Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+  const texts = pieces.map((piece) => typeof piece === "string" ? utf8.encode(piece) : piece);
   const controls = ["<end>"];
   if (options.chat ?? true) controls.push("<s>", ...roles.map((role) => `<${role}>`));
   const controlIds = new Map(controls.map((name, i) => [name, texts.length + i]));
   const names = [
-    ...options.pieces ?? texts.map(([byte]) => `<0x${byte!.toString(16).padStart(2, "0")}>`),
+    ...pieces.map((piece) => typeof piece === "string" ? piece : `<0x${piece.toHex()}>`),
     ...controls,
   ];
   const control = (name: string): TokenId => controlIds.get(name)!;
