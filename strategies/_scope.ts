@@ -75,9 +75,18 @@ function tracked<S extends SessionCore>(session: S, open: Set<SessionCore>): S {
       if (known !== undefined) return known;
       const value: unknown = Reflect.get(target, key, target);
       if (typeof value !== "function") return value;
-      const method = value.bind(target);
+      const method = (...args: readonly unknown[]) => heard(value.apply(target, args));
       bound.set(key, method);
       return method;
     },
   });
+}
+
+/**
+ * An ask that its strategy stopped waiting for is rejected when the request ends. That is no news to
+ * anybody, and must not end the process as an unhandled rejection.
+ */
+function heard(result: unknown): unknown {
+  if (result instanceof Promise) result.catch(() => {});
+  return result;
 }
