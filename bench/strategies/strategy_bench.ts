@@ -1,0 +1,138 @@
+/**
+ * What the strategy layer itself costs per token: scope, stop strings, text, events, bookkeeping.
+ *
+ * The model is a table over 32 tokens. Each round runs the strategy through `runStrategy` and then
+ * asks the bare model the same questions without any strategy; the difference is the layer's.
+ */
+import { greedySampling, type LanguageModel, type Prompt, seedFrom } from "../../runtime/mod.ts";
+import { getStrategy, type RunRequest, runStrategy } from "../../strategies/mod.ts";
+import { type FakeModel, fakeVocab, tableModel } from "../../tests/fakes/mod.ts";
+import { type Report, round, summary } from "../_report.ts";
+import { benchSampling } from "./sampling_bench.ts";
+
+const maxTokens = 500;
+const warmUp = 5;
+const runs = 30;
+const prompt: Prompt = [1, 2, 3];
+
+interface Case {
+  readonly strategy: string;
+  readonly params?: Readonly<Record<string, unknown>>;
+  readonly choices?: number;
+  readonly logprobs?: number;
+  /** The same asks, without the strategy. */
+  readonly bare: (model: LanguageModel) => Promise<void>;
+}
+
+const sampling = { ...greedySampling, temperature: 1, seed: seedFrom(1) };
+
+/** Draws side by side, as sampling strategies do. */
+const draws = (rows: number, topLogprobs = 0): Case["bare"] => async (model) => {
+  await Promise.all(Array.from({ length: rows }, async () => {
+    using session = model.session(prompt);
+    let drawn = 0;
+    const options = { sampling, maxTokens, topLogprobs, ignoreStop: true };
+    for await (const _ of session.generate(options)) drawn++;
+    if (drawn !== maxTokens) throw new Error(`Expected ${maxTokens} tokens, got ${drawn}`);
+  }));
+};
+
+/** Reads the followers of `rows` sessions, as beam search does. */
+const reads = (rows: number): Case["bare"] => async (model) => {
+  const sessions = Array.from({ length: rows }, () => model.session(prompt));
+  for (let i = 0; i < maxTokens; i++) {
+    const answers = await Promise.all(sessions.map((session) => session.topk(3 * rows)));
+    sessions.forEach((session, j) => session.append([answers[j]![0]!.candidates[0]!.token]));
+  }
+  for (const session of sessions) session[Symbol.dispose]();
+};
+
+const cases: readonly Case[] = [
+  { strategy: "greedy", bare: draws(1) },
+  { strategy: "sample", bare: draws(1) },
+  { strategy: "sample", logprobs: 5, bare: draws(1, 5) },
+  { strategy: "sample", choices: 4, bare: draws(4) },
+  { strategy: "best-of-n", params: { num_samples: 4 }, bare: draws(4) },
+  { strategy: "self-consistency", params: { num_samples: 5 }, bare: draws(5) },
+  { strategy: "beam", params: { num_beams: 4 }, bare: reads(4) },
+  { strategy: "beam", params: { num_beams: 16 }, bare: reads(16) },
+];
+
+/** Measures every case, and the sampler below them. */
+export async function benchStrategies(report: Report): Promise<void> {
+  benchSampling(report);
+  for (const entry of cases) report(await measure(entry));
+}
+
+async function measure(entry: Case): Promise<Record<string, unknown>> {
+  const model = letters();
+  const { strategy, params = {}, choices = 1, logprobs } = entry;
+  const layer: number[] = [];
+  const total: number[] = [];
+  for (let i = 0; i < warmUp + runs; i++) {
+    const withStrategy = await timed(() => drive(requestFor(entry, model)));
+    const without = await timed(() => entry.bare(model));
+    if (i < warmUp) continue;
+    layer.push((withStrategy - without) * 1000 / maxTokens);
+    total.push(withStrategy * 1000 / maxTokens);
+  }
+  return {
+    name: `strategies/${strategy}`,
+    params,
+    choices,
+    logprobs: logprobs ?? null,
+    model: "table, 32 tokens",
+    prompt_tokens: prompt.length,
+    output_tokens: maxTokens,
+    seed: 1,
+    warm_up: warmUp,
+    unit: "us per step (one token of every row)",
+    layer: summary(layer),
+    with_model: { median: round(summary(total).median) },
+  };
+}
+
+function letters(): FakeModel {
+  const pieces = [..."abcdefghijklmnopqrstuvwxyz .,!?"];
+  const vocab = fakeVocab({ pieces, chat: false });
+  const next = Object.fromEntries(pieces.map((piece, i) => [piece, (i + 1) / 496]));
+  return tableModel({ vocab, table: { "": next } });
+}
+
+function requestFor(entry: Case, model: FakeModel): RunRequest {
+  const strategy = getStrategy(entry.strategy);
+  return {
+    id: "bench",
+    strategy,
+    params: entry.params ?? {},
+    models: Object.fromEntries(Object.keys(strategy.needs).map((role) => [role, model])),
+    prompt,
+    chat: {},
+    sampling,
+    maxTokens,
+    choices: entry.choices ?? 1,
+    logprobs: entry.logprobs,
+    stop: ["\n\n", "<end>", "zzzzzzzz"],
+    stopTokens: [],
+    ignoreStop: true,
+    constraint: undefined,
+    kv: undefined,
+    cacheSalt: "",
+    trace: "none",
+    signal: new AbortController().signal,
+  };
+}
+
+async function drive(request: RunRequest): Promise<void> {
+  let length = 0;
+  for await (const event of runStrategy(request)) {
+    if (event.type === "text") length += event.text.length;
+  }
+  if (length < maxTokens) throw new Error(`Expected ${maxTokens} characters, got ${length}`);
+}
+
+async function timed(fn: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await fn();
+  return performance.now() - start;
+}
