@@ -1,6 +1,7 @@
 /** Error class -> HTTP status and OpenAI error object. The only file that knows both. */
 import {
   CapabilityError,
+  ConstraintError,
   ContextLengthError,
   DeviceLostError,
   EngineError,
@@ -130,7 +131,9 @@ export function toApiError(error: unknown, context: ErrorContext): ApiError {
 
 function fromRequest(error: unknown): ApiError | undefined {
   if (error instanceof StrategyParamError) {
-    const param = error.param === "" ? "decoding.params" : `decoding.params.${error.param}`;
+    const { param: name } = error;
+    // "n" is the request's own field; strategies have no parameter of that name.
+    const param = name === "n" ? "n" : ["decoding.params", name].filter(Boolean).join(".");
     return new ApiError(400, "invalid_strategy_param", error.message, { param });
   }
   if (error instanceof ContextLengthError) {
@@ -174,6 +177,9 @@ function fromEngine(error: unknown): ApiError | undefined {
   }
   if (error instanceof UpstreamError) {
     return new ApiError(502, "upstream_error", error.message, { cause: error });
+  }
+  if (error instanceof ConstraintError) {
+    return new ApiError(500, "engine_error", error.message, { cause: error });
   }
   if (error instanceof EngineError) {
     return new ApiError(500, "engine_error", "The engine failed while decoding", { cause: error });

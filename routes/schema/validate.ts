@@ -39,9 +39,15 @@ function deepest(issue: z.core.$ZodIssue, body: unknown): z.core.$ZodIssue {
     const first = branch[0];
     if (!first || isOtherType(first)) continue;
     const inner = deepest({ ...first, path: [...issue.path, ...first.path] }, body);
-    if (!best || inner.path.length > best.path.length) best = inner;
+    if (!best || rank(inner) > rank(best)) best = inner;
   }
   return best ?? { ...issue, message: `expected ${expectedTypes(issue)}, got ${kind(value)}` };
+}
+
+/** A value of the right type but out of bounds tells more than a wrong type, deeper more than not. */
+function rank(issue: z.core.$ZodIssue): number {
+  const isType = issue.code === "invalid_type" || issue.code === "invalid_union";
+  return issue.path.length + (isType ? 0 : 1000);
 }
 
 /** A discriminated union without a matching branch: the discriminator is at fault. */
@@ -68,9 +74,9 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
     case "invalid_type":
       return `expected ${issue.expected}, got ${kind(value)}`;
     case "too_small":
-      return `must be ${issue.inclusive ? "at least" : "above"} ${issue.minimum}${unit(issue)}`;
+      return `must ${verb(issue)} ${issue.inclusive ? "at least" : "above"} ${issue.minimum}`;
     case "too_big":
-      return `must be ${issue.inclusive ? "at most" : "below"} ${issue.maximum}${unit(issue)}`;
+      return `must ${verb(issue)} ${issue.inclusive ? "at most" : "below"} ${issue.maximum}`;
     case "invalid_value":
       return `must be one of ${issue.values.map((v) => JSON.stringify(v)).join(", ")}`;
     case "invalid_key":
@@ -84,9 +90,9 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
   }
 }
 
-function unit(issue: { readonly origin: string }): string {
-  if (issue.origin === "string") return " characters";
-  return issue.origin === "array" ? " items" : "";
+function verb({ origin }: { readonly origin: string }): string {
+  if (origin === "string") return "have a length of";
+  return origin === "array" ? "have a number of items of" : "be";
 }
 
 /** The type of a JSON value, and numbers that JSON cannot hold by name; never the value itself. */
