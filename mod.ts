@@ -1,4 +1,3 @@
-// deno-lint-ignore-file no-console -- the command-line entry point
 /**
  * Decant: an OpenAI-compatible gateway that lets every request choose how the model decodes.
  *
@@ -29,13 +28,9 @@ import {
   loadModel,
   type ModelInfo,
   parseConfig,
-  readArgs,
-  renderProgress,
   resolveModelPath,
   selectBackend,
-  usage,
 } from "./runtime/mod.ts";
-import { listStrategies } from "./strategies/mod.ts";
 
 export type { Config, ConfigInput, ModelInfo };
 
@@ -236,12 +231,24 @@ function readLimits({ limits }: Config): Limits {
   };
 }
 
+/** Gauges for /metrics, summed over the models of this process. */
 function sumStats(models: readonly LoadedModel[]): Record<string, number> {
   const sum: Record<string, number> = {};
+  const add = (name: string, value: number) => sum[name] = (sum[name] ?? 0) + value;
   for (const { engine } of models) {
-    for (const [name, value] of Object.entries(engine.stats())) {
-      sum[name] = (sum[name] ?? 0) + value;
-    }
+    const { steps, rows, tokens, openSessions, waitingAsks, preemptions, pages, prefix } = engine
+      .stats();
+    add("engine_steps", steps);
+    add("engine_rows", rows);
+    add("engine_tokens", tokens);
+    add("sessions_open", openSessions);
+    add("asks_waiting", waitingAsks);
+    add("preemptions", preemptions);
+    add("kv_pages", pages.total);
+    add("kv_pages_free", pages.free);
+    add("kv_pages_cached", pages.cached);
+    add("prefix_cache_lookups", prefix.lookups);
+    add("prefix_cache_hit_tokens", prefix.hitTokens);
   }
   return sum;
 }
@@ -287,94 +294,6 @@ function defaultCacheDir(env: (name: string) => string | undefined): string {
   return `${home}/.cache/decant/hub`;
 }
 
-/** Reads flags, environment and file; later sources win: file, environment, flags. */
-async function configure(args: readonly string[]): Promise<ConfigInput | undefined> {
-  const { overrides, configFile, help } = readArgs(args, {
-    host: Deno.env.get("HOST"),
-    port: Deno.env.get("PORT"),
-  });
-  if (help) return undefined;
-  return { ...(configFile === undefined ? {} : await readConfigFile(configFile)), ...overrides };
-}
-
-async function readConfigFile(path: string): Promise<ConfigInput> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await Deno.readTextFile(path));
-  } catch (error) {
-    throw new ConfigError("config", `Cannot read the config file: ${(error as Error).message}`);
-  }
-  parseConfig(value, "config file");
-  return value as ConfigInput;
-}
-
-/** The one screen that a start prints. */
-export function banner(gateway: Pick<Gateway, "backend" | "models">, url: string): string {
-  const count = (n: number) => n >= 1e6 ? `${(n / 1e6).toFixed(1)} M` : `${Math.round(n / 1e3)} K`;
-  const models = gateway.models.map(({ id, parameters, contextLength }) =>
-    `${id}  ${count(parameters ?? 0)} parameters, context ${contextLength}`
-  );
-  const body = JSON.stringify({
-    model: gateway.models[0]!.id,
-    messages: [{ role: "user", content: "Add 27 and 58." }],
-  });
-  return [
-    `Decant ${version} listens on ${url}`,
-    "",
-    `  backend     ${gateway.backend}`,
-    ...models.map((line, i) => `  ${i === 0 ? "models    " : "          "}  ${line}`),
-    `  strategies  ${listStrategies().map((strategy) => strategy.name).join(", ")}`,
-    `  pages       ${url}/  ${url}/openapi.json`,
-    "",
-    "Try:",
-    "",
-    `  curl ${url}/v1/chat/completions -H 'Content-Type: application/json' \\`,
-    `    -H 'X-Decoding-Strategy: beam;num_beams=4' -d '${body}'`,
-    "",
-  ].join("\n");
-}
-
-/** `deno task serve`: starts the gateway and serves until SIGINT or SIGTERM. */
-async function main(args: readonly string[]): Promise<void> {
-  const input = await configure(args);
-  if (input === undefined) return console.log(usage());
-  const encoder = new TextEncoder();
-  const gateway = await createGateway(input, {
-    env: (name) => Deno.env.get(name),
-    onProgress: (progress) =>
-      Deno.stderr.writeSync(encoder.encode(`\r${renderProgress(progress)}`)),
-    log: (event) => console.error(JSON.stringify(event)),
-  });
-  const { host: hostname, port } = gateway.config;
-  const server = Deno.serve({
-    hostname,
-    port,
-    onListen: (address) => console.log(banner(gateway, urlOf(address))),
-  }, (request) => gateway.fetch(request));
-  const stop = () => {
-    gateway.drain();
-    server.shutdown();
-  };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
-  await server.finished;
-  await gateway[Symbol.asyncDispose]();
-}
-
-function urlOf({ hostname, port }: { readonly hostname: string; readonly port: number }): string {
-  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-}
-
-/** One clear line for what an operator can mend; anything else keeps its stack. */
-function explain(error: unknown): string {
-  if (error instanceof Deno.errors.NotCapable) {
-    return `${error.message.split("\n")[0]} (add the permission to the serve task)`;
-  }
-  if (error instanceof Deno.errors.AddrInUse) return "The port is in use: choose another --port";
-  const known = ["ConfigError", "FormatError", "NotFoundError", "RangeError", "HubError"];
-  if (error instanceof Error && known.includes(error.name)) return error.message;
-  return error instanceof Error ? error.stack ?? error.message : String(error);
-}
-
 let served: Promise<Gateway> | undefined;
 
 /** For `deno serve mod.ts`: the default configuration, loaded with the first request. */
@@ -384,12 +303,3 @@ export default {
     return await (await served).fetch(request);
   },
 };
-
-if (import.meta.main) {
-  try {
-    await main(Deno.args);
-  } catch (error) {
-    console.error(`decant: ${explain(error)}`);
-    Deno.exit(1);
-  }
-}

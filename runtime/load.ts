@@ -17,8 +17,8 @@ import {
   type ModelConfig,
   usableContext,
 } from "./models/mod.ts";
-import { vocabFromGguf } from "./tokenizer/gguf_vocab.ts";
-import { vocabFromFiles } from "./tokenizer/tokenizer_json.ts";
+import { readGgufVocab } from "./tokenizer/gguf_vocab.ts";
+import { readTokenizerJson } from "./tokenizer/tokenizer_json.ts";
 
 /** How to serve a model. */
 export interface LoadOptions {
@@ -69,6 +69,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   const decoder = loadDecoder(config, source, options.backend);
   const executor = createLocalExecutor(decoder, options.backend, {
     contextLength,
+    vocab: vocab.size,
     pageSize: PAGE_SIZE,
     pages: pagesFor(config, contextLength, options.kvBytes),
   });
@@ -95,11 +96,11 @@ async function openFiles(path: string): Promise<ModelFiles> {
   const isFile = path.endsWith(".safetensors");
   const folder = isFile ? path.slice(0, path.lastIndexOf("/") + 1) : `${path}/`;
   const config = configFromJson(await readText(folder, "config.json"));
-  const vocab = vocabFromFiles({
+  const vocab = readTokenizerJson({
     tokenizer: await readText(folder, "tokenizer.json"),
-    tokenizerConfig: await readOptionalText(folder, "tokenizer_config.json"),
-    generationConfig: await readOptionalText(folder, "generation_config.json"),
-    config: await readOptionalText(folder, "config.json"),
+    config: await readOptionalText(folder, "tokenizer_config.json"),
+    generation: await readOptionalText(folder, "generation_config.json"),
+    chatTemplate: await readOptionalText(folder, "chat_template.jinja"),
   });
   return { config, vocab, weights: await openWeights(folder, isFile ? path : undefined) };
 }
@@ -109,7 +110,7 @@ function openGgufFiles(path: string): ModelFiles {
   try {
     return {
       config: configFromGguf(gguf.metadata, gguf),
-      vocab: vocabFromGguf(gguf.metadata),
+      vocab: readGgufVocab(gguf.metadata),
       weights: gguf,
     };
   } catch (error) {

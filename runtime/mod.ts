@@ -18,3 +18,9 @@ export {
 } from "./sampling.ts";
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
 export { encodePrompt } from "./prompt.ts";
+export { type Config, ConfigError, type ConfigInput, parseConfig } from "./config.ts";
+export { readArgs, usage } from "./config_args.ts";
+export { HubError, type HubOptions, renderProgress } from "./hub/mod.ts";
+export { type LoadedModel, loadModel } from "./load.ts";
+export { resolveModelPath } from "./source.ts";
+export { selectBackend } from "./backend/select.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { banner, createGateway, isLoopback } from "../mod.ts";
+import { banner } from "../main.ts";
+import { createGateway, isLoopback } from "../mod.ts";
 import { ConfigError } from "../runtime/config.ts";
 
 const root = new URL("../", import.meta.url);

@@ -14,6 +14,11 @@ export interface LocalExecutorOptions {
   readonly pageSize: number;
   /** Longest sequence in tokens. */
   readonly contextLength: number;
+  /**
+   * Ids the tokenizer has. Models are often padded beyond; such logits are dropped, so that no
+   * token without a meaning can be drawn. @default all of the model's
+   */
+  readonly vocab?: number;
 }
 
 /**
@@ -29,6 +34,10 @@ export function createLocalExecutor(
 ): Executor {
   const { config } = decoder;
   requireContext(config, options.contextLength);
+  const vocab = options.vocab ?? config.vocab;
+  if (!(vocab >= 1 && vocab <= config.vocab)) {
+    throw new RangeError(`Cannot use ${vocab} token ids: the model has ${config.vocab}`);
+  }
   const kv: KvLayout = {
     layers: config.layers,
     kvHeads: config.kvHeads,
@@ -39,7 +48,7 @@ export function createLocalExecutor(
   return {
     info: {
       backend: backend.name,
-      vocab: config.vocab,
+      vocab,
       contextLength: options.contextLength,
       layers: config.layers,
       hidden: config.hidden,
@@ -49,7 +58,7 @@ export function createLocalExecutor(
     },
     async execute(batch) {
       try {
-        return await run(batch, decoder, backend, pool);
+        return await run(batch, { decoder, backend, pool, vocab });
       } catch (error) {
         const detail = error instanceof Error ? error.message : String(error);
         throw new EngineError(`Step ${batch.step} failed: ${detail}`, { cause: error });
@@ -76,12 +85,16 @@ interface Plan {
   readonly hiddenStarts: readonly ReadonlyMap<number, number>[];
 }
 
-async function run(
-  batch: Batch,
-  decoder: Decoder,
-  backend: Backend,
-  pool: KvPool,
-): Promise<BatchResult> {
+/** What every step of one executor uses. */
+interface Runner {
+  readonly decoder: Decoder;
+  readonly backend: Backend;
+  readonly pool: KvPool;
+  readonly vocab: number;
+}
+
+async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
+  const { decoder, backend, pool } = runner;
   const plan = planStep(batch.rows, decoder.config.layers);
   const output = backend.record((ops) => {
     for (const edit of batch.edits) ops.kvCopy(pool, edit.from, edit.to);
@@ -97,7 +110,7 @@ async function run(
       hiddenTokens: plan.hiddenTokens,
     });
   });
-  const { vocab, hidden: width } = decoder.config;
+  const { vocab: padded, hidden: width } = decoder.config;
   const [logits, hidden] = await Promise.all([
     output.logits === undefined ? undefined : readAndFree(backend, output.logits),
     readAll(backend, output.hidden),
@@ -105,7 +118,8 @@ async function run(
   return {
     answers: batch.rows.map((row, r) =>
       answerRow(row, {
-        logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), vocab),
+        logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), padded)
+          .map((logitRow) => logitRow.subarray(0, runner.vocab)),
         hidden(layer, last) {
           const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
           return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());
