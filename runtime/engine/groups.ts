@@ -38,16 +38,18 @@ export interface PrefixCounts {
  * The groups to compute in this step, oldest first.
  *
  * @param asks oldest first
+ * @param found where computed prefixes are looked for; undefined = nowhere
  */
 export function groupAsks(
   asks: readonly Ask[],
-  cache: PrefixCache,
-  counts: PrefixCounts,
+  found: { readonly cache: PrefixCache; readonly counts: PrefixCounts } | undefined,
 ): readonly Group[] {
   for (const ask of asks) restartIfForgotten(ask);
   const groups = shareRows(groupBySequence(asks));
   for (const group of groups) {
-    if (group.leader.kv.computed < group.end - 1) findComputed(group, groups, cache, counts);
+    if (found !== undefined && group.leader.kv.computed < group.end - 1) {
+      findComputed(group, groups, found.cache, found.counts);
+    }
     group.start = startOf(group);
   }
   return groups.length === 1 ? groups : letWait(groups);

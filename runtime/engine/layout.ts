@@ -42,7 +42,7 @@ export function workOf(group: Group): Work {
 }
 
 /**
- * Writes down one row and reserves its pages.
+ * Writes down one row and reserves its pages. The leader holds nothing from the group's start on.
  *
  * @param tokens how many of the sequence's tokens
  * @param takesAll whether the plan took all the work there was
@@ -59,7 +59,6 @@ export function layOut(
   const to = start + tokens;
   const isFinal = takesAll && to === end;
   const tree = isFinal ? treeOf(group) : undefined;
-  leader.kv.truncate(start);
   const total = tokens + (tree?.tokens.length ?? 0);
   const { slots, copy } = leader.kv.reserve(total, allocate);
   if (copy !== undefined) edits.push(copy);

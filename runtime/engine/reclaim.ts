@@ -46,21 +46,19 @@ export function makeRoom(works: readonly Work[], room: Room): number {
 export function reclaim(missing: number, room: Room): number | undefined {
   const { store, cache } = room;
   const wanted = store.free + missing;
+  const [oldest, ...others] = room.groups;
+  oldest!.leader.kv.truncate(oldest!.start); // as its row will; what lies behind may be enough
   dropCached(wanted, room);
   if (store.free >= wanted) return 0;
   const idle = preemptIdle(wanted, room);
-  if (store.free >= wanted) return idle;
-  const [oldest, ...others] = room.groups;
+  if (idle > 0) return idle;
   const victims = others.reverse().flatMap(sequencesOf).concat(sequencesOf(oldest!));
-  for (const sequence of victims) {
-    if (sequence === oldest!.leader || !preempt(sequence)) continue;
-    dropCached(wanted, room);
-    if (store.free >= wanted) return idle + 1;
-  }
+  // One at a time: what it shared with the oldest may now be the oldest's own, to be written to.
+  for (const victim of victims) if (victim !== oldest!.leader && preempt(victim)) return 1;
   if (cache.pages > 0) { // pages it shares with nobody but the cache become its own
     cache.clear();
     for (const sequence of sequencesOf(oldest!)) sequence.kv.cached = undefined;
-    return idle;
+    return 0;
   }
   return undefined;
 }

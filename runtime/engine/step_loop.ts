@@ -124,6 +124,8 @@ export class StepLoop {
     };
     const rows: PlannedRow[] = [];
     onRows(rows);
+    // Before any row is laid out, so that no page is freed that a copy still reads.
+    for (const { work } of takes) groups[work]!.leader.kv.truncate(groups[work]!.start);
     for (const take of takes) {
       rows.push(layOut(groups[take.work]!, take.tokens, take.final, edits, allocate));
     }
@@ -134,13 +136,19 @@ export class StepLoop {
   /** Plans until the oldest ask goes, taking pages away from others or giving it up. */
   #plan() {
     const { store, cache, limits } = this.#options;
-    for (;;) {
+    // Sharing is looked for once: what was just taken away must not come back by it.
+    for (let round = 0;; round++) {
       const asks = this.#asks.filter((ask) => !ask.isSettled);
       if (asks.length === 0) return { groups: [], takes: [] };
-      const groups = groupAsks(asks, cache, this.prefix);
-      const works = groups.map(workOf);
+      const groups = groupAsks(
+        asks,
+        round === 0 ? { cache, counts: this.prefix } : undefined,
+      );
+      let works = groups.map(workOf);
       const room = { ...this.#options, groups, sequences: this.#options.sequences() };
-      this.counts.preemptions += makeRoom(works, room);
+      const idle = makeRoom(works, room);
+      this.counts.preemptions += idle;
+      if (idle > 0) works = groups.map(workOf); // what they shared may be writable now
       const { takes, missing } = plan(works, {
         ...limits,
         pages: store.free,

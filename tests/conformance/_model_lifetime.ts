@@ -106,7 +106,7 @@ export function lifetimeLaws(law: DefineLaw): void {
     fork[Symbol.dispose]();
   });
 
-  law("the context length is kept", async (context) => {
+  law("the context length is kept", (context) => {
     const { model } = context;
     assertThrows(() => context.open(context.tokens(model.contextLength + 1)), ContextLengthError);
     using session = context.open(context.tokens(5));

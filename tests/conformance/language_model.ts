@@ -33,7 +33,7 @@ export interface LawModel extends OpenModel {
 }
 
 /** Registers one law. */
-export type DefineLaw = (law: string, run: (context: LawModel) => Promise<void>) => void;
+export type DefineLaw = (law: string, run: (context: LawModel) => Promise<void> | void) => void;
 
 /** Registers the laws as tests of the model `name`. */
 export function testLanguageModel(
