@@ -53,17 +53,28 @@ export const qwen25Spec: TokenizerSpec = {
   patch: { normalizer: { type: "NFC" }, "pre_tokenizer": splitWith("\\p{N}") },
 };
 
-function fromJson(folder: string, config?: string): Vocab {
+/** For vocabularies without a template. */
+const plainTemplate = "{{ bos_token }}{% for message in messages %}[{{ message.role }}] " +
+  "{{ message.content | trim }}{{ eos_token }}\n{% endfor %}" +
+  "{% if add_generation_prompt %}[assistant]{% endif %}";
+
+function fromJson(folder: string, config: string): Vocab {
   return readTokenizerJson({
     tokenizer: readTokenizerFile(`${folder}/tokenizer.json`),
-    config: config === undefined ? undefined : readTokenizerFile(config),
+    config: JSON.stringify({ "chat_template": plainTemplate, ...JSON.parse(config) }),
   });
 }
 
 function fromGguf(name: string): Vocab {
-  return readGgufVocab(
-    openGguf(sharedData(`tokenizers/llamacpp-vocab/ggml-vocab-${name}.gguf`)).metadata,
-  );
+  const { metadata } = openGguf(sharedData(`tokenizers/llamacpp-vocab/ggml-vocab-${name}.gguf`));
+  return readGgufVocab({
+    string: (key) =>
+      metadata.string(key) ?? (key === "tokenizer.chat_template" ? plainTemplate : undefined),
+    number: (key) => metadata.number(key),
+    boolean: (key) => metadata.boolean(key),
+    strings: (key) => metadata.strings(key),
+    numbers: (key) => metadata.numbers(key),
+  });
 }
 
 function llama3(): Vocab {
@@ -74,23 +85,37 @@ function llama3(): Vocab {
   });
 }
 
-function qwen25(config: string): Vocab {
+/** Qwen2.5's pieces; Qwen3 has the same and a few more control tokens. */
+function qwen(config: string): Vocab {
+  const { files, patch } = qwen25Spec;
   return readTokenizerJson({
-    tokenizer: tokenizerText(qwen25Spec),
+    tokenizer: tokenizerText({ files: { ...files!, config }, patch: patch! }),
     config: readTokenizerFile(config),
   });
 }
 
-/** Loaders by name. */
-export const vocabularies: Readonly<Record<string, () => Vocab>> = {
-  "gpt2 tokenizer.json": () => fromJson("gpt2"),
-  "gpt-neox tokenizer.json": () => fromJson("gpt-neox"),
-  "llama2 tokenizer.json": () => fromJson("llama2", "llama2/tokenizer_config.json"),
-  "phi-3 tokenizer.json": () => fromJson("phi-3", "phi-3/tokenizer_config.json"),
+const endOfText = `{"eos_token": "<|endoftext|>"}`;
+
+const loaders: Readonly<Record<string, () => Vocab>> = {
+  "gpt2 tokenizer.json": () => fromJson("gpt2", endOfText),
+  "gpt-neox tokenizer.json": () => fromJson("gpt-neox", endOfText),
+  "llama2 tokenizer.json": () =>
+    fromJson("llama2", readTokenizerFile("llama2/tokenizer_config.json")),
+  "phi-3 tokenizer.json": () => fromJson("phi-3", readTokenizerFile("phi-3/tokenizer_config.json")),
   "llama3": llama3,
-  "qwen2.5": () => qwen25("qwen2.5/tokenizer_config.json"),
+  "qwen2.5": () => qwen("qwen2.5/tokenizer_config.json"),
+  "qwen3": () => qwen("qwen3/tokenizer_config.json"),
   "gpt-2 gguf": () => fromGguf("gpt-2"),
   "llama-spm gguf": () => fromGguf("llama-spm"),
   "phi-3 gguf": () => fromGguf("phi-3"),
   "deepseek-coder gguf": () => fromGguf("deepseek-coder"),
 };
+
+export const vocabularyNames: readonly string[] = Object.keys(loaders);
+let last: { readonly name: string; readonly vocab: Vocab } | undefined;
+
+/** One of {@link vocabularyNames}, each with a chat template. The last one is kept. */
+export function loadVocabulary(name: string): Vocab {
+  if (last?.name !== name) last = { name, vocab: loaders[name]!() };
+  return last.vocab;
+}

@@ -3,7 +3,7 @@ import type { Vocab } from "../../../runtime/model.ts";
 import { sharedData, testWithSharedData } from "../../_shared_data.ts";
 import { loadTiktoken } from "../../fakes/tiktoken.ts";
 import { readTokenizerFile } from "./_golden_files.ts";
-import { vocabularies } from "./_vocabularies.ts";
+import { loadVocabulary } from "./_vocabularies.ts";
 
 /** Golden file of llama.cpp -> vocabularies that must reproduce it. */
 const expectations: readonly (readonly [golden: string, name: string, load: () => Vocab])[] = [
@@ -17,7 +17,7 @@ const expectations: readonly (readonly [golden: string, name: string, load: () =
     ["deepseek-coder", "deepseek-coder gguf"],
     ["llama-bpe", "llama3"],
     ["qwen2", "qwen2.5"],
-  ] as const).map(([golden, name]) => [golden, name, vocabularies[name]!] as const),
+  ] as const).map(([golden, name]) => [golden, name, () => loadVocabulary(name)] as const),
   [
     "llama-bpe",
     "llama3 tokenizer.model",
