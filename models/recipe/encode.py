@@ -20,20 +20,28 @@ def chat(user):
     return f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
 
 
+def turns(messages):
+    """Texts of a chat, prompt and answer in turn."""
+    out = []
+    for user, assistant in zip(messages[::2], messages[1::2]):
+        out += [("\n" if out else "") + chat(user["content"]), assistant["content"] + "<|im_end|>"]
+    return out
+
+
 def story_samples(texts):
     """Plain stories, and every third one as "continue this story"; "chat_story" marks the rest only."""
     for i, text in enumerate(texts):
-        yield "story", "", f"<|endoftext|>{text}<|endoftext|>"
+        yield "story", ["", f"<|endoftext|>{text}<|endoftext|>"]
         first = re.match(r".+?[.!?]\"?\s", text)
         if i % 3 == 0 and first:
             rest = text[first.end():]
-            yield "chat_story", chat(f"Continue this story: {first[0].strip()}"), f"{rest}<|im_end|>"
+            yield "chat_story", [chat(f"Continue this story: {first[0].strip()}"), f"{rest}<|im_end|>"]
 
 
 def task_samples(path):
     for line in open(path, encoding="utf-8"):
         sample = json.loads(line)
-        yield sample["task"], chat(sample["messages"][0]["content"]), sample["messages"][1]["content"] + "<|im_end|>"
+        yield sample["task"], turns(sample["messages"])
 
 
 def encode(tokenizer, samples, out):
@@ -41,13 +49,13 @@ def encode(tokenizer, samples, out):
     samples = list(samples)
     for a in range(0, len(samples), 20_000):
         part = samples[a:a + 20_000]
-        before = tokenizer.encode_batch([s[1] for s in part])
-        after = tokenizer.encode_batch([s[2] for s in part])
-        for (name, _, _), x, y in zip(part, before, after):
+        pieces = iter(tokenizer.encode_batch([text for _, texts in part for text in texts]))
+        for name, texts in part:
             if name not in names:
                 names.append(name)
-            tokens.append(np.array(x.ids + y.ids, np.uint16))
-            mark.append(np.array([0] * len(x.ids) + [1] * len(y.ids), np.uint8))
+            ids = [next(pieces).ids for _ in texts]
+            tokens.append(np.array([t for x in ids for t in x], np.uint16))
+            mark.append(np.array([i % 2 for i, x in enumerate(ids) for _ in x], np.uint8))
             start.append(start[-1] + len(tokens[-1]))
             task.append(names.index(name))
         print(f"{out}: {a + len(part):,} of {len(samples):,} samples", flush=True)

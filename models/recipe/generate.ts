@@ -7,15 +7,21 @@
  * bytes.
  */
 import { taskRng } from "./rng.ts";
-import type { Split, Task } from "./task.ts";
+import { extend, type Split, type Task } from "./task.ts";
 import { TRAINING } from "./tasks/mod.ts";
 
 const VALIDATION = 300;
+/** Training samples about a list of facts go on for up to so many questions. */
+const MOST_TURNS = 8;
 
 function shard(task: Task, split: Split, count: number, seed: string): string {
   const rng = taskRng(`${seed} ${task.name} ${split}`);
   let text = "";
-  for (let i = 0; i < count; i++) text += JSON.stringify(task.generate(rng, split)) + "\n";
+  for (let i = 0; i < count; i++) {
+    const first = task.generate(rng, split);
+    const sample = split === "train" ? extend(task, first, rng, rng.int(MOST_TURNS)) : first;
+    text += JSON.stringify(sample) + "\n";
+  }
   return text;
 }
 

@@ -10,6 +10,7 @@ rows) is PHASES below. Run it again with the same --out to resume.
 import argparse
 import json
 import os
+import signal
 import time
 
 import jax
@@ -22,6 +23,7 @@ SIZES = {  # hidden, layers, heads, kv heads, head dim, ffn
     "draft": dict(hidden=96, layers=2, heads=4, kv=2, dim=24, ffn=256),
 }
 SHAPES = {256: 16, 512: 8, 1024: 4}  # row length -> rows; 4,096 tokens a step
+SMALLER = {"copy": 3, "chunks": 3, "first": 2, "main": 2, "long": 2}  # early phases take more, smaller steps
 # At most half of the positions of a step carry loss (the output layer is a sixth of the work).
 EPS = 1e-5
 THETA = 10000.0
@@ -227,23 +229,23 @@ def shuffled_chunks(rng, _):
 SYNTHETIC = {"copy_tokens": period_copy, "chunks": shuffled_chunks}
 SYNTHETIC_MEAN = {"copy_tokens": 36, "chunks": 50}
 # Weight of one answer token. Stories mark every token, so each counts little.
-WEIGHT = {"story": 0.12, "chat_story": 0.12, "recall": 3.0, "recall_mid": 3.0, "recall_long": 3.0,
-          "add": 2.0, "sort": 1.0, "qa": 2.0, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
+WEIGHT = {"story": 0.3, "chat_story": 0.3, "recall": 1.5, "recall_mid": 1.5, "recall_long": 1.5,
+          "add": 2.0, "sort": 1.0, "qa": 1.5, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
           "copy_tokens": 0.5, "chunks": 0.5}
 
 # Share of TOKENS of each task in a step.
 FIRST = {"recall": .30, "chunks": .10, "copy": .10, "add": .10, "json": .08, "sql": .07, "sort": .07,
          "qa": .08, "add_steps": .05, "story": .05}
-MAIN = {"recall": .08, "recall_mid": .14, "chunks": .02, "copy": .07, "add": .12, "add_steps": .07,
-        "json": .09, "sql": .09, "sort": .08, "qa": .08, "story": .12, "chat_story": .04}
-LONG = {"recall_long": .45, "recall_mid": .15, "story": .25, "copy": .05, "chat_story": .10}
+MAIN = {"recall": .08, "recall_mid": .20, "copy": .08, "add": .18, "add_steps": .06, "json": .12,
+        "sql": .04, "sort": .06, "qa": .08, "story": .08, "chat_story": .02}
+LONG = {"recall_long": .50, "recall_mid": .15, "story": .25, "copy": .05, "chat_story": .05}
 # name, part of the budget after which it ends at the latest, goal on the first task, mix of (T, share, tasks)
 PHASES = [
     ("copy", 0.12, 0.95, [(256, 1, {"copy_tokens": 1})]),
     ("chunks", 0.20, 0.93, [(256, 1, {"chunks": .7, "copy_tokens": .3})]),
-    ("first", 0.35, None, [(256, 1, FIRST)]),
-    ("main", 0.62, None, [(256, .93, MAIN), (512, .07, LONG)]),
-    ("long", 1.00, None, [(256, .86, MAIN), (512, .07, LONG), (1024, .07, LONG)]),
+    ("first", 0.24, None, [(256, 1, FIRST)]),
+    ("main", 0.70, None, [(512, 1, MAIN)]),
+    ("long", 1.00, None, [(512, .92, MAIN), (1024, .08, LONG)]),
 ]
 
 
@@ -330,6 +332,11 @@ def load(path, like):
     return *trees, json.loads(str(z["meta"]))
 
 
+def rate(part):
+    """Relative learning rate: high while circuits form, then lower, then linearly to nearly zero."""
+    return 1.0 if part < 0.33 else 0.4 if part < 0.6 else max(0.01, (1 - part))
+
+
 def train(args):
     c = SIZES[args.size]
     os.makedirs(args.out, exist_ok=True)
@@ -351,7 +358,9 @@ def train(args):
     shard = val = None
     base, t0, last_check, last_log = meta["elapsed"], time.time(), time.time(), time.time()
     accs = {}
-    while True:
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))  # saves and ends
+    while not stop:
         meta["elapsed"] = base + time.time() - t0
         part = meta["elapsed"] / (args.minutes * 60)
         if part >= 1:
@@ -366,8 +375,8 @@ def train(args):
         if shard is None and meta["phase"] >= 2:
             shard, val = Shard(os.path.join(args.data, "train.npz")), Shard(os.path.join(args.data, "val.npz"))
         T, _, tasks = mixes[rng.choice(len(mixes), p=[x[1] for x in mixes])]
-        lr = min(1.0, (meta["step"] + 1) / 40) * (1.0 if part < 0.65 else max(0.02, (1 - part) / 0.35))
-        b = pack(rng, shard, T, tasks, SHAPES[T] if shard else 6)
+        lr = min(1.0, (meta["step"] + 1) / 40) * rate(part)
+        b = pack(rng, shard, T, tasks, SHAPES[T] // SMALLER.get(name, 1))
         p, m, v, loss, acc = step(p, m, v, meta["step"] + 1.0, lr, b)
         meta["step"] += 1
         meta["tokens"] += int((b["seg"] > 0).sum())
@@ -383,7 +392,7 @@ def train(args):
             last_check = time.time()
     save(path, dict(p=p, m=m, v=v), meta)
     log(f"# done {meta}")
-    if val:
+    if val and not stop:
         log(f"  check {check(states, p, val, 256)}")
 
 

@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { taskRng } from "../../models/recipe/rng.ts";
-import type { Split, Task } from "../../models/recipe/task.ts";
-import { splitOf } from "../../models/recipe/task.ts";
+import { extend, type Sample, type Split, splitOf, type Task } from "../../models/recipe/task.ts";
 import { EVALUATION, TRAINING } from "../../models/recipe/tasks/mod.ts";
 
 const TASKS: readonly Task[] = [...new Set([...TRAINING.map(([task]) => task), ...EVALUATION])];
@@ -46,8 +45,7 @@ for (const task of TASKS) {
   });
 }
 
-const question = (s: { readonly messages: readonly [{ readonly content: string }, unknown] }) =>
-  s.messages[0].content;
+const question = (s: Sample) => s.messages[0].content;
 
 Deno.test("recall: half of the samples have no separator after the value", () => {
   const recall = TASKS.find((task) => task.name === "recall_mid");
@@ -72,4 +70,28 @@ Deno.test("add: both orders of the operands fall into one split", () => {
   const add = TASKS.find((task) => task.name === "add");
   assert(add);
   assertEquals(add.values("What is 17 + 84?"), add.values("What is 84 + 17?"));
+});
+
+Deno.test("extend: further questions are about the same facts and answered by the program", () => {
+  for (const name of ["recall_mid", "qa"]) {
+    const task = TASKS.find((task) => task.name === name);
+    assert(task);
+    const rng = taskRng("turns");
+    for (const first of draw(task, "train", 50, "turns")) {
+      const { messages } = extend(task, first, rng, 3);
+      assertEquals(messages.length, 8);
+      const facts = question(first).slice(0, question(first).lastIndexOf("\n") + 1);
+      for (let i = 2; i < 8; i += 2) {
+        assertEquals(task.solve(facts + messages[i]?.content), messages[i + 1]?.content);
+      }
+    }
+  }
+});
+
+Deno.test("extend: a task whose question stands alone keeps its two messages", () => {
+  const copy = TASKS.find((task) => task.name === "copy");
+  assert(copy);
+  const [first] = draw(copy, "train", 1, "alone");
+  assert(first);
+  assertEquals(extend(copy, first, taskRng(1), 5), first);
 });

@@ -14,12 +14,12 @@ export const TRAINING: readonly (readonly [Task, number])[] = [
   [addSteps, 50_000],
   [copy, 50_000],
   [json, 60_000],
-  [recall, 60_000],
-  [recallMid, 40_000],
-  [recallLong, 8_000],
+  [recall, 40_000],
+  [recallMid, 30_000],
+  [recallLong, 6_000],
   [sort, 80_000],
   [sql, 60_000],
-  [storyQa, 60_000],
+  [storyQa, 40_000],
 ];
 
 /** Tasks of the held-out evaluation. */

@@ -77,6 +77,11 @@ export function recallTask(range: RecallRange): Task {
       const { pairs, asked, style } = facts(question);
       return STYLES[style]!.answer(asked, pairs.get(asked) ?? "");
     },
+    again(rng, question) {
+      const { pairs, style } = facts(question);
+      const [k, v] = rng.pick([...pairs]);
+      return { ask: STYLES[style]!.ask(k), answer: STYLES[style]!.answer(k, v) };
+    },
     values: (question) => [...facts(question).pairs].map(([k, v]) => pairKey(k, v)),
   };
 }

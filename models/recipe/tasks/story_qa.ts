@@ -43,27 +43,43 @@ export const storyQa: Task = {
     for (let i = rng.int(3); i > 0; i--) {
       lines.splice(rng.int(lines.length + 1), 0, rng.pick(EXTRA));
     }
-    const e = rng.pick(events);
-    const ask = rng.pick([
-      `Who ${e.verb} ${e.what}?`,
-      `Where was ${e.what}?`,
-      `What was in ${e.where}?`,
-      `Who was in ${e.where}?`,
-    ]);
-    const question = `${lines.join(" ")}\n${ask}`;
+    const question = `${lines.join(" ")}\n${ask(rng, events)}`;
     return sample("qa", question, answer(question));
   },
   solve: answer,
+  again(rng, question) {
+    const next = ask(rng, eventsOf(question));
+    const end = question.lastIndexOf("\n") + 1;
+    return { ask: next, answer: answer(question.slice(0, end) + next) };
+  },
   values: (question) => [...question.matchAll(EVENT)].map((m) => m[1] ?? ""),
 };
 
+function ask(rng: TaskRng, events: readonly Event[]): string {
+  const e = rng.pick(events);
+  return rng.pick([
+    `Who ${e.verb} ${e.what}?`,
+    `Where was ${e.what}?`,
+    `What was in ${e.where}?`,
+    `Who was in ${e.where}?`,
+  ]);
+}
+
+function eventsOf(question: string): Event[] {
+  return [...question.matchAll(EVENT)].map(([, who = "", verb = "", what = "", where = ""]) => ({
+    who,
+    verb,
+    what,
+    where,
+  }));
+}
+
 function answer(question: string): string {
-  const events = [...question.matchAll(EVENT)].map((
-    [, who = "", verb = "", what = "", where = ""],
-  ) => ({ who, verb, what, where }));
-  const ask = question.slice(question.lastIndexOf("\n") + 1);
-  const event = events.find((e) => ask.includes(`${e.what}?`) || ask.includes(`${e.where}?`));
+  const asked = question.slice(question.lastIndexOf("\n") + 1);
+  const event = eventsOf(question).find((e) =>
+    asked.includes(`${e.what}?`) || asked.includes(`${e.where}?`)
+  );
   if (!event) throw new Error("no such event in the story");
-  if (ask.startsWith("Who")) return event.who;
-  return ask.startsWith("Where") ? event.where : event.what;
+  if (asked.startsWith("Who")) return event.who;
+  return asked.startsWith("Where") ? event.where : event.what;
 }
