@@ -1,5 +1,11 @@
 /** Running a strategy in tests. */
-import { greedySampling, type Prompt, type SamplingParams, seedFrom } from "../../runtime/mod.ts";
+import {
+  greedySampling,
+  type LanguageModel,
+  type Prompt,
+  type SamplingParams,
+  seedFrom,
+} from "../../runtime/mod.ts";
 import {
   getStrategy,
   type RunEvent,
@@ -9,7 +15,6 @@ import {
   type Strategy,
   type TextLogprob,
 } from "../../strategies/mod.ts";
-import type { FakeModel } from "../fakes/mod.ts";
 
 /** Requests differ from {@link requestOf}'s defaults in these. */
 export type RequestOverrides =
@@ -21,7 +26,7 @@ export const chatPrompt: Prompt = [{ role: "user", content: "abba" }];
 /** A complete request: temperature 1, seed 7, 24 tokens, one choice, nothing else. */
 export function requestOf(
   strategy: Strategy | string,
-  models: Readonly<Record<string, FakeModel>> | FakeModel,
+  models: Readonly<Record<string, LanguageModel>> | LanguageModel,
   overrides: RequestOverrides = {},
 ): RunRequest {
   const found = typeof strategy === "string" ? getStrategy(strategy) : strategy;
@@ -49,11 +54,13 @@ export function requestOf(
   };
 }
 
-function isModel(models: Readonly<Record<string, FakeModel>> | FakeModel): models is FakeModel {
+function isModel(
+  models: Readonly<Record<string, LanguageModel>> | LanguageModel,
+): models is LanguageModel {
   return typeof models.session === "function";
 }
 
-function everyRole(strategy: Strategy, model: FakeModel): Record<string, FakeModel> {
+function everyRole(strategy: Strategy, model: LanguageModel): Record<string, LanguageModel> {
   return Object.fromEntries(Object.keys(strategy.needs).map((role) => [role, model]));
 }
 

@@ -279,7 +279,7 @@ Deno.test("a constraint for a strategy that ignores constraints is refused", () 
 
 Deno.test("text-only models stream text, and have no log-probabilities to give", async () => {
   const hash = hashModel({ stopBias: 1 });
-  const texts = { model: textOnly(hash) } as unknown as Record<string, typeof hash>;
+  const texts = { model: textOnly(hash) };
   for (const name of ["greedy", "sample", "self-consistency"]) {
     for (const seed of [1, 2, 3]) {
       const overrides = { stop: ["ab", "c"], sampling: { seed: seedFrom(seed) } };
