@@ -75,6 +75,15 @@ export function ggufPairs(
 
 /** The checkpoint as a GGUF file, opened. */
 export function ggufOf(config: ModelConfig, weights: WeightSource) {
+  return readGguf(bytesSource(ggufFileOf(config, weights), "model.gguf"));
+}
+
+/** The checkpoint as the bytes of a GGUF file, with `extra` metadata. */
+export function ggufFileOf(
+  config: ModelConfig,
+  weights: WeightSource,
+  extra: readonly GgufPair[] = [],
+): Uint8Array<ArrayBuffer> {
   const isLlama = architectures[config.architecture] === "llama";
   const tensors = [...weights.names()].map((name): GgufTensor => {
     const heads = /q_proj/.test(name) ? config.heads : /k_proj/.test(name) ? config.kvHeads : 0;
@@ -89,7 +98,7 @@ export function ggufOf(config: ModelConfig, weights: WeightSource) {
     const divisors = llama3Divisors(config.headDim, config.rope.theta, config.rope.scaling);
     tensors.push(tensor("rope_freqs.weight", [divisors.length], divisors));
   }
-  return readGguf(bytesSource(ggufBytes({ pairs: ggufPairs(config), tensors }), "model.gguf"));
+  return ggufBytes({ pairs: [...ggufPairs(config), ...extra], tensors });
 }
 
 function tensor(name: string, shape: readonly number[], data: Float32Array): GgufTensor {
