@@ -110,6 +110,9 @@ async function loadAll(
       if (loaded.some((model) => model.info.id === source.id)) {
         throw new ConfigError("models", `Invalid "models": "${source.id}" is given twice`);
       }
+      if (source.stale) {
+        options.log?.({ level: "warn", event: "hub_unreachable", model: source.id });
+      }
       const draft = `${source.id}-draft`;
       loaded.push(
         await loadModel(source.path, {

@@ -12,6 +12,8 @@ export interface ModelPath {
   readonly origin: "embedded" | "local" | "hub";
   /** When the files were written, in Unix seconds. */
   readonly created: number;
+  /** True if the hub could not be reached and the commit seen last was used. */
+  readonly stale?: boolean;
 }
 
 /** Where to look. */
@@ -52,9 +54,9 @@ export async function resolveModelPath(text: string, options: SourceOptions): Pr
 
 async function fromHub(text: string, options: HubOptions): Promise<ModelPath> {
   const reference = parseHubReference(text);
-  const { path } = await fetchHubModel(reference, options);
+  const { path, stale } = await fetchHubModel(reference, options);
   const id = text.slice(hubScheme.length).replace(/@[^/]+/, "").replace(/\.gguf$/i, "");
-  return { id, path, origin: "hub", created: await modified(path) };
+  return { id, path, origin: "hub", created: await modified(path), stale };
 }
 
 async function modified(path: string): Promise<number> {
