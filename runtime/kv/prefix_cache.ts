@@ -20,6 +20,8 @@ interface Node extends CachedPage {
   readonly tokens: Uint32Array;
   readonly hash: number;
   readonly children: Map<number, Node[]>;
+  /** When it was last used, in uses of the cache. */
+  used: number;
 }
 
 /** See file comment. */
@@ -29,6 +31,7 @@ export class PrefixCache {
   readonly #roots = new Map<string, Map<number, Node[]>>();
   /** Least recently used first. */
   readonly #nodes = new Set<Node>();
+  #uses = 0;
 
   /** @param maxPages most pages the cache may hold; 0 switches it off */
   constructor(store: PageStore, maxPages: number) {
@@ -57,7 +60,7 @@ export class PrefixCache {
       path.push(node);
       level = node.children;
     }
-    for (let i = path.length - 1; i >= 0; i--) this.#touch(path[i]!);
+    this.#touchUp(path.at(-1));
     return path;
   }
 
@@ -90,6 +93,7 @@ export class PrefixCache {
       tokens: Uint32Array.from({ length: pageSize }, (_, i) => tokens[start + i]!),
       hash: hashOf(tokens, start, pageSize),
       children: new Map(),
+      used: ++this.#uses,
     };
     // An eviction may have emptied and dropped the root's map.
     if (above === undefined) level = this.#roots.get(namespace) ?? this.#addRoot(namespace);
@@ -112,16 +116,14 @@ export class PrefixCache {
   evict(count: number): number {
     let evicted = 0;
     let visits = this.#nodes.size; // what is touched on the way comes round again
-    // A parent is touched after its children, so leaves come first in the order.
-    for (const node of this.#nodes) {
+    for (const leaf of this.#nodes) {
       if (evicted >= count || visits-- === 0) break;
-      if (node.children.size > 0) continue;
-      if (this.#store.isShared(node.page)) {
-        for (let n: Node | undefined = node; n !== undefined; n = n.parent) this.#touch(n);
+      if (leaf.children.size > 0) continue;
+      if (this.#store.isShared(leaf.page)) {
+        this.#touchUp(leaf);
         continue;
       }
-      this.#remove(node);
-      evicted++;
+      evicted += this.#removeUp(leaf, count - evicted);
     }
     return evicted;
   }
@@ -139,9 +141,26 @@ export class PrefixCache {
     return level;
   }
 
-  #touch(node: Node): void {
-    this.#nodes.delete(node);
-    this.#nodes.add(node);
+  /** Children come before their parents in the order. */
+  #touchUp(leaf: Node | undefined): void {
+    const used = ++this.#uses;
+    for (let node = leaf; node !== undefined; node = node.parent) {
+      node.used = used;
+      this.#nodes.delete(node);
+      this.#nodes.add(node);
+    }
+  }
+
+  /** Removes a leaf and what above it became a leaf by that and was not used since. */
+  #removeUp(leaf: Node, count: number): number {
+    let removed = 0;
+    for (let node: Node | undefined = leaf; node !== undefined; node = node.parent) {
+      const isLeft = node.children.size === 0 && !this.#store.isShared(node.page);
+      if (removed === count || !isLeft || node.used > leaf.used) break;
+      this.#remove(node);
+      removed++;
+    }
+    return removed;
   }
 
   #remove(node: Node): void {
