@@ -119,8 +119,8 @@ async function streamed(
             : new ApiError(408, "request_timeout", "The stream was not read"),
         ),
       async closed() {
-        logEnd(answering);
         await end(run, work);
+        logEnd(answering);
       },
     },
     clock,

@@ -112,7 +112,7 @@ function shell({ deps, metrics }: Services): MiddlewareHandler<AppEnv> {
       model: state.model ?? "",
       status: String(status),
     }, 1);
-    logRequest(deps, state, { method: request.method, status, ms });
+    logRequest(deps, state, request, { status, ms });
   };
 }
 

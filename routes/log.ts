@@ -7,18 +7,23 @@ import type { RequestState } from "./state.ts";
 export function logRequest(
   deps: AppDeps,
   state: RequestState,
-  { method, status, ms }: { method: string; status: number; ms: number },
+  request: Request,
+  { status, ms }: { readonly status: number; readonly ms: number },
 ): void {
+  const attempt = request.headers.get("x-stainless-retry-count") ?? "";
+  const idempotencyKey = request.headers.get("idempotency-key") ?? "";
   deps.log({
     level: status >= 500 ? "error" : "info",
     event: "request",
     requestId: state.id,
-    method,
+    method: request.method,
     route: state.route,
     status,
     ms: Math.round(ms * 1000) / 1000,
     ...state.model === undefined ? {} : { model: state.model },
     ...state.strategy === undefined ? {} : { strategy: state.strategy },
+    ...(/^[1-9]\d?$/.test(attempt) ? { attempt } : {}),
+    ...(/^[\w.-]{1,128}$/.test(idempotencyKey) ? { idempotencyKey } : {}),
     ...state.caller.keyDigest ? { key: state.caller.keyDigest.slice(0, 8) } : {},
   });
 }

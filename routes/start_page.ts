@@ -51,7 +51,7 @@ export async function startPage(c: AppContext, { deps }: Services): Promise<Resp
       </body>
     </html>
   `;
-  return new Response(page.text, {
+  return new Response(page.text.trimStart(), {
     headers: {
       "content-type": "text/html; charset=utf-8",
       "content-security-policy": await contentSecurityPolicy(),

@@ -116,23 +116,60 @@ Deno.test("1,000 streams that are cut off in process leave nothing running", asy
   assertEquals(gateway.clock.pending, 0);
 });
 
-Deno.test("1,000 connections that are cut off leave nothing running", async () => {
-  const model = chatModel();
-  const ended = Promise.withResolvers<void>();
-  let ends = 0;
+/** Serves a gateway on a port, and tells of requests that ended because their client left. */
+function serve(model: ReturnType<typeof chatModel>) {
+  let left = 0;
+  let awaited = { count: Infinity, resolve: () => {} };
   const gateway = testGateway({
     models: [model],
     allowedHosts: ["127.0.0.1", "localhost"],
     log: ({ event, outcome, status }) => {
       const isOver = event === "stream_end" && outcome === "client_closed_request";
-      if ((isOver || status === 499) && ++ends === 1000) ended.resolve();
+      if ((isOver || status === 499) && ++left >= awaited.count) awaited.resolve();
     },
   });
-  await using server = Deno.serve(
+  const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     (request) => gateway.app.fetch(request),
   );
-  const url = `http://127.0.0.1:${server.addr.port}${path}`;
+  return {
+    gateway,
+    url: `http://127.0.0.1:${server.addr.port}${path}`,
+    /** Resolves when so many clients have left. */
+    gone: (count: number) =>
+      new Promise<void>((resolve) => {
+        if (left >= count) resolve();
+        else awaited = { count, resolve };
+      }),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+Deno.test("a connection that closes while the model is silent ends the request", async () => {
+  const model = chatModel();
+  await using served = serve(model);
+  const { gateway, url } = served;
+  for (const [round, stream] of [false, true].entries()) {
+    model.pause();
+    const client = new AbortController();
+    const body = JSON.stringify({ ...endless, stream });
+    const response = fetch(url, { method: "POST", headers, body, signal: client.signal });
+    response.catch(() => {});
+    while (model.stats.pendingAsks === 0) await settle(1);
+    gateway.clock.advance(1000); // a stream's headers leave, its first token does not
+    if (stream) await response;
+    client.abort();
+    await served.gone(round + 1);
+    assertEquals(await metric(gateway, running), 0);
+    assertEquals(model.stats.openSessions, 0);
+    model.resume();
+  }
+});
+
+Deno.test("1,000 connections that are cut off leave nothing running", async () => {
+  const model = chatModel();
+  await using served = serve(model);
+  const { gateway, url } = served;
   const cutOff = async (i: number) => {
     const client = new AbortController();
     const response = await fetch(url, {
@@ -149,8 +186,7 @@ Deno.test("1,000 connections that are cut off leave nothing running", async () =
   for (let round = 0; round < 50; round++) {
     await Promise.all(Array.from({ length: 20 }, (_, i) => cutOff(i)));
   }
-  await ended.promise;
-  await settle();
+  await served.gone(1000);
   assertEquals(await metric(gateway, running), 0);
   assertEquals(await metric(gateway, cancelled), 1000);
   assertEquals(model.stats.openSessions, 0);
