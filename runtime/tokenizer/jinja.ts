@@ -14,6 +14,8 @@ import { MAX_OUTPUT, templateGlobals } from "./jinja_globals.ts";
 const MAX_SOURCE = 2 ** 18;
 const MAX_STEPS = 1_000_000;
 const MAX_DEPTH = 250;
+/** What an item of a list costs beside its text, in characters. */
+const LIST_ITEM = 24;
 
 /** A parsed template. */
 export interface Jinja extends TemplateFacts {
@@ -127,7 +129,8 @@ function sizeOfValue(value: unknown, sizes: WeakMap<object, number>): number {
   sizes.set(value, 0); // a namespace may hold itself
   let size = 2;
   for (const [key, item] of content.entries()) {
-    size += (typeof key === "string" ? key.length : 0) + 4 + (knownSize(item, sizes) ?? 0);
+    const name = typeof key === "string" ? key.length : 0;
+    size += LIST_ITEM + name + (knownSize(item, sizes) ?? 0);
   }
   sizes.set(value, size);
   return size;

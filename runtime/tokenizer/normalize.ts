@@ -31,7 +31,16 @@ export function replace(from: string, to: string): Normalize {
   return (text) => text.replaceAll(from, () => to);
 }
 
-/** Applies normalisations in order. */
+/**
+ * Applies normalisations in order.
+ *
+ * @throws {RangeError} when called, if a step leaves more than four times the text and a little
+ */
 export function sequence(steps: readonly Normalize[]): Normalize {
-  return (text) => steps.reduce((current, step) => step(current), text);
+  return (text) =>
+    steps.reduce((current, step) => {
+      const next = step(current);
+      if (next.length <= 4 * text.length + 64) return next;
+      throw new RangeError("Cannot encode text that normalisation makes over four times as long");
+    }, text);
 }

@@ -11,6 +11,10 @@ import { quote } from "./json_fields.ts";
 import { nfc, type Normalize, prepend, replace, sequence } from "./normalize.ts";
 import { knownSplit, type Split, splitDigits, splitGpt2, splitNumbers } from "./pretokenize.ts";
 
+const MAX_STEPS = 32;
+/** What a normalizer may put in at each place. */
+const MAX_INSERTED = 16;
+
 /** Cuts a stretch of text into words; `first` if it starts the whole text. */
 export type SplitStretch = (text: string, first: boolean) => readonly string[];
 
@@ -38,11 +42,11 @@ export function readNormalizer(step: Fields | undefined): Normalize {
     case "NFC":
       return nfc;
     case "Prepend":
-      return prepend(require(step!, "prepend"));
+      return prepend(requireShort(step!, "prepend"));
     case "Replace":
-      return replace(readPattern(step!), require(step!, "content"));
+      return replace(readPattern(step!), requireShort(step!, "content"));
     case "Sequence":
-      return sequence(step!.objects("normalizers").map(readNormalizer));
+      return sequence(requireFew(step!, step!.objects("normalizers")).map(readNormalizer));
     default:
       throw unknown(step!, "normalizer");
   }
@@ -193,12 +197,19 @@ function readPattern(step: Fields): string {
 /** A step, or the steps of a (nested) sequence. */
 function flatten(step: Fields, list: string): readonly Fields[] {
   if (step.string("type") !== "Sequence") return [step];
-  return step.objects(list).flatMap((one) => flatten(one, list));
+  return requireFew(step, step.objects(list).flatMap((one) => flatten(one, list)));
 }
 
-function require(step: Fields, key: string): string {
+function requireFew(step: Fields, steps: readonly Fields[]): readonly Fields[] {
+  if (steps.length > MAX_STEPS) throw step.error(`${steps.length} steps, at most ${MAX_STEPS}`);
+  return steps;
+}
+
+function requireShort(step: Fields, key: string): string {
   const text = step.string(key);
-  if (text === undefined) throw step.error(`${quote(key)} is missing`);
+  if (text === undefined || text.length > MAX_INSERTED) {
+    throw step.error(`${quote(key)} has to have at most ${MAX_INSERTED} characters`);
+  }
   return text;
 }
 
