@@ -69,7 +69,7 @@ export function scoreSpec(asked: Asked, { last }: At): AskSpec {
  */
 export function treeSpec(asked: Asked, { tokens, parents }: TokenTree): AskSpec {
   const { info } = asked;
-  const { end } = lastPositions(asked, 1);
+  const end = asked.tokens.length; // may be 0: a tree brings its own first token
   if (parents.length !== tokens.length) {
     throw new RangeError(`A tree of ${tokens.length} tokens has ${parents.length} parents`);
   }

@@ -4,6 +4,7 @@ import { type ConsultHost, settleKv } from "../kv/consult.ts";
 import type { PageStore } from "../kv/pages.ts";
 import type { KvLayout } from "../kv/policy.ts";
 import type { PrefixCache } from "../kv/prefix_cache.ts";
+import type { Ask } from "./ask.ts";
 import type { Answer, PageEdit } from "./executor.ts";
 import type { PlannedRow } from "./layout.ts";
 import { adoptPrefix, type ScopeState } from "./scope.ts";
@@ -25,6 +26,8 @@ export class Settler {
   readonly #host: ConsultHost & { edits: PageEdit[]; retired: number[] };
   /** Sequences whose pages are only right once the waiting edits have been applied. */
   #edited: Sequence[] = [];
+  /** Sequences whose policy failed in this step. */
+  readonly #failures = new Map<Sequence, { readonly error: unknown }>();
 
   constructor(options: SettlerOptions) {
     this.#store = options.store;
@@ -59,9 +62,16 @@ export class Settler {
     for (const planned of rows) this.#advance(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
     rows.forEach(({ asks, to, isFinal, group }, r) => {
+      for (const ask of group.asks) this.#failIfPolicyDid(ask);
       asks.forEach((ask, i) => ask.take(answers[r]![i]!, to, isFinal));
       group.leader.releaseIfUnused();
     });
+    this.#failures.clear();
+  }
+
+  #failIfPolicyDid(ask: Ask): void {
+    const failure = this.#failures.size > 0 ? this.#failures.get(ask.sequence) : undefined;
+    if (failure !== undefined) ask.fail(failure.error);
   }
 
   /** The batch has failed: what it wrote is unknown. Cached pages were not written to. */
@@ -111,7 +121,13 @@ export class Settler {
   #settle(sequence: Sequence): void {
     const edits = this.#host.edits.length;
     sequence.settle();
-    settleKv(sequence, sequence.scope.policy, this.#host);
+    try {
+      settleKv(sequence, sequence.scope.policy, this.#host);
+    } catch (error) {
+      this.#failures.set(sequence, { error });
+      sequence.preempt();
+      return;
+    }
     if (this.#host.edits.length > edits) this.#edited.push(sequence);
     this.#remember(sequence);
   }

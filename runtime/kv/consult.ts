@@ -104,21 +104,32 @@ function keep(
 ): void {
   if (slots.length === kv.count) return;
   const { pageSize } = kv.store;
-  const runs = wholePages(slots, kv.count, pageSize);
-  const kept = runs.map((page) => kv.pages[page]!);
-  const fresh: number[] = [];
-  const from: number[] = [], to: number[] = [];
-  for (let i = runs.length * pageSize; i < slots.length; i++) {
-    if (i % pageSize === 0) fresh.push(host.allocate());
-    from.push(kv.physical(slots[i]!));
-    to.push(fresh.at(-1)! * pageSize + i % pageSize);
+  const whole = wholePages(slots, kv.count, pageSize);
+  const gathered = slots.subarray(Math.min(slots.length, whole.length * pageSize));
+  const fresh = allocateAll(Math.ceil(gathered.length / pageSize), kv, host);
+  if (gathered.length > 0) {
+    host.edits.push({
+      op: "copy",
+      from: gathered.map((slot) => kv.physical(slot)),
+      to: gathered.map((_, i) => fresh[Math.floor(i / pageSize)]! * pageSize + i % pageSize),
+    });
   }
-  if (from.length > 0) {
-    host.edits.push({ op: "copy", from: Uint32Array.from(from), to: Uint32Array.from(to) });
-  }
+  const kept = whole.map((page) => kv.pages[page]!);
   for (const page of kept) kv.store.share(page);
   const old = kv.replaceTable([...kept, ...fresh], Array.from(slots, (slot) => positions[slot]!));
   host.retired.push(...old);
+}
+
+/** All pages or none. */
+function allocateAll(count: number, { store }: SequenceKv, host: ConsultHost): number[] {
+  const pages: number[] = [];
+  try {
+    while (pages.length < count) pages.push(host.allocate());
+  } catch (error) {
+    for (const page of pages) store.release(page);
+    throw error;
+  }
+  return pages;
 }
 
 /** Table indices of the pages that hold the leading survivors and nothing else. */

@@ -28,8 +28,8 @@ export function answerLaws(law: DefineLaw): void {
       ]);
       assertEquals(tops.length, 4);
       tops.forEach(({ candidates, rest }, i) => {
-        const logprobs = logSoftmax(rows[i]!);
-        const order = [...logprobs.keys()].sort((a, b) => logprobs[b]! - logprobs[a]! || a - b);
+        const row = rows[i]!, logprobs = logSoftmax(row);
+        const order = [...row.keys()].sort((a, b) => row[b]! - row[a]! || a - b);
         assertEquals(candidates.map(({ token }) => token), order.slice(0, k));
         for (const { token, logprob } of candidates) {
           if (logprob !== logprobs[token]) assertAlmostEquals(logprob, logprobs[token]!, 1e-5);

@@ -135,6 +135,9 @@ export function lifetimeLaws(law: DefineLaw): void {
     assertEquals(session.length, 0);
     await assertRejects(() => session.logits(), RangeError);
     await assertRejects(() => session.sample({ sampling: warm }), RangeError);
+    const [token] = context.tokens(1); // a tree brings its own beginning
+    const rows = await session.tree({ tokens: [token!], parents: [-1] });
+    assertEquals(rows, [await context.fresh([token!])]);
     const tokens = context.tokens(3);
     session.append(tokens);
     assertEquals(await session.logits(), [await context.fresh(tokens)]);
