@@ -8,6 +8,9 @@
  */
 import { TemplateError } from "../errors.ts";
 
+/** Every UTF-16 unit to itself. */
+const identity = new Uint16Array(65_536);
+for (let unit = 0; unit < identity.length; unit++) identity[unit] = unit;
 const FIRST_PRIVATE = 0xe000;
 const PRIVATE = 6400;
 
@@ -33,8 +36,8 @@ export function createCover(
 ): Cover {
   const covered = coveredUnits(controls, punctuation);
   const base = freePrivateUnits(used, covered.length);
-  const there = Uint16Array.from({ length: 65_536 }, (_, unit) => unit);
-  const back = there.slice();
+  const there = identity.slice();
+  const back = identity.slice();
   covered.forEach((unit, i) => {
     there[unit] = base + i;
     back[base + i] = unit;
