@@ -150,7 +150,7 @@ function findComputed(
   for (const other of groups) {
     if (other.leader.scope !== scope) adoptPrefix(leader, other.leader, group.end);
   }
-  if (leader.kv.computed === 0) lookUp(leader, group.end, cache, counts);
+  if (!leader.isLookedUp) lookUp(leader, group.end, cache, counts);
 }
 
 function lookUp(
@@ -159,12 +159,13 @@ function lookUp(
   cache: PrefixCache,
   counts: PrefixCounts,
 ): void {
-  const { scope } = sequence;
+  const { scope, kv } = sequence;
+  sequence.isLookedUp = true;
   const path = cache.match(scope.namespace, sequence.tokens, end);
   counts.lookups++;
-  const length = path.length * sequence.kv.store.pageSize;
-  if (path.length > 0) {
-    sequence.kv.adoptCached(path);
+  const length = path.length * kv.store.pageSize;
+  if (length > kv.computed) {
+    kv.adoptCached(path);
     counts.hits++;
     counts.hitTokens += length;
   }

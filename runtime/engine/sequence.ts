@@ -29,6 +29,8 @@ export class Sequence {
   isBusy = false;
   /** The step that last computed it. */
   lastStep = 0;
+  /** Whether the prefix cache was asked for its beginning. */
+  isLookedUp = false;
   /** Whether computed tokens were ever taken back: then a replay may settle other tokens. */
   wasTruncated = false;
 
@@ -76,6 +78,7 @@ export class Sequence {
     });
     copy.committed = this.committed;
     copy.lastStep = this.lastStep;
+    copy.isLookedUp = this.isLookedUp;
     copy.wasTruncated = this.wasTruncated;
     return copy;
   }
@@ -106,6 +109,7 @@ export class Sequence {
   /** Gives the pages back; they are computed again when needed. */
   preempt(): void {
     this.kv.clear(this.scope.initState());
+    this.isLookedUp = false;
   }
 
   /** Frees the sequence if nobody needs it any more. */

@@ -79,6 +79,21 @@ Deno.test("sharing: a later request finds the pages of an earlier one and is tol
   assertEquals([other.meter.cachedTokens, other.meter.computedTokens], [0, 18]);
 });
 
+Deno.test("sharing: the cache is asked also when a sibling has a little of the prefix", async () => {
+  await using setup = fakeEngine();
+  const { engine } = setup;
+  {
+    using first = engine.session(letters(18), { scope: testScope() });
+    await first.logits();
+  }
+  const scope = testScope();
+  using sibling = engine.session([...letters(3), 16, 16], { scope });
+  await sibling.logits();
+  using session = engine.session(letters(18), { scope });
+  assertEquals(await session.logits(), [fakeLogits(letters(18), { vocab })]);
+  assertEquals(scope.meter.computedTokens, 5 + 2);
+});
+
 Deno.test("sharing: a request does not find in the cache what it left there itself", async () => {
   await using setup = fakeEngine();
   const scope = testScope();
