@@ -71,8 +71,9 @@ export function eventStream(
           void end();
           return;
         }
-        const dueMs = isWaiting ? lastMs + silence() - now : limits.keepAliveFirstMs;
-        cancelTimer = clock.after(Math.max(1, dueMs), tick);
+        // An event in between starts a new silence, so the timer never sleeps longer than the first.
+        const dueMs = isWaiting ? lastMs + silence() - now : Infinity;
+        cancelTimer = clock.after(Math.max(1, Math.min(dueMs, limits.keepAliveFirstMs)), tick);
       }
       const silence = () => comments === 0 ? limits.keepAliveFirstMs : limits.keepAliveMs;
       const firstMs = lastMs + limits.keepAliveFirstMs - clock.monotonicMs();

@@ -51,6 +51,13 @@ Deno.test("any configured key is accepted, as Bearer or X-Api-Key; near misses a
   assertEquals(await status({}), 401);
 });
 
+Deno.test("a key that is longer than keys may be is wrong, whatever it starts with", async () => {
+  const gateway = testGateway({ apiKeys: [await digest("x".repeat(512))] });
+  const status = async (length: number) =>
+    (await gateway.get("/v1/models", { "x-api-key": "x".repeat(length) })).status;
+  assertEquals([await status(512), await status(513), await status(511)], [200, 401, 401]);
+});
+
 Deno.test("a key never shows in answers or the log, only 8 digits of its hash", async () => {
   const gateway = testGateway({ apiKeys: [await digest("secret-1")] });
   const wrong = await gateway.get("/v1/models", { authorization: "Bearer secret-2" });

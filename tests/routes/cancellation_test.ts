@@ -1,7 +1,7 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** A client that leaves frees its place within one step, and nothing is left behind. */
 import { assert, assertEquals } from "@std/assert";
-import { chatBody, chatModel, metric, settle, testGateway } from "./_support.ts";
+import { chatBody, chatModel, metric, readEvents, settle, testGateway } from "./_support.ts";
 
 const path = "/v1/chat/completions";
 const running = 'requests_running{model="hash"}';
@@ -64,6 +64,21 @@ Deno.test("an abort after a good answer is no cancellation", async () => {
     client.abort();
     await settle();
   }
+  assertEquals(await metric(gateway, cancelled), 0);
+});
+
+Deno.test("once a stream has begun, its reader tells of a client that left, not the signal", async () => {
+  const gateway = testGateway();
+  const client = new AbortController();
+  const response = await gateway.app.request(path, {
+    method: "POST",
+    headers,
+    body: JSON.stringify(chatBody({ stream: true })),
+    signal: client.signal,
+  });
+  client.abort(); // the server does so as well when everything was sent
+  const events = await readEvents(response);
+  assert(events.at(-1).choices[0].finish_reason);
   assertEquals(await metric(gateway, cancelled), 0);
 });
 

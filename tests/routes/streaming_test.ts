@@ -69,6 +69,14 @@ Deno.test("a trace rides in the last chunk: the finish, or the usage", async () 
   assert(usage.at(-1)!.decoding.steps.length > 0);
 });
 
+Deno.test("with a trace every choice still gets its finish, and the last one carries it", async () => {
+  const body = chatBody({ stream: true, n: 3, decoding: { trace: "summary" } });
+  const events = await readEvents(await testGateway().post(path, body));
+  const finishes = events.flatMap(({ choices }) => choices).filter((one) => one.finish_reason);
+  assertEquals(finishes.map(({ index }) => index).sort(), [0, 1, 2]);
+  assertEquals(events.map((event) => "decoding" in event).indexOf(true), events.length - 1);
+});
+
 Deno.test("characters of several bytes arrive whole", async () => {
   const text = "é🐕日本\u0000\u2028x";
   const gateway = testGateway({ models: [scriptModel(new TextEncoder().encode(text))] });
@@ -137,6 +145,15 @@ Deno.test("keep-alive comments: the first after a second of silence, then every 
   }
   // The opening chunk breaks the silence of the first second.
   assertEquals(comments, [2000, 12000, 22000, 32000]);
+  // One token, and the next silence counts anew.
+  const before = rest.length;
+  model.resume();
+  while (rest.length === before) await settle(1);
+  model.pause();
+  await settle();
+  gateway.clock.advance(1000);
+  await settle();
+  assertEquals(comments.slice(4), [34000]);
   model.resume();
   await reading;
   assert(rest.startsWith('data: {"id"') && rest.endsWith("data: [DONE]\n\n"));
