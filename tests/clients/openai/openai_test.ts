@@ -1,6 +1,7 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** The `openai` npm client against the gateway on a real port. */
 import OpenAI from "openai";
+import { createGateway } from "../../../mod.ts";
 import {
   assert,
   assertEquals,
@@ -208,3 +209,30 @@ testClient("a failure before the first token is an InternalServerError", async (
   );
   assertEquals(error.code, "engine_error");
 }, { failAtStep: 1 });
+
+Deno.test("openai client: chat, stream, logprobs, n, abort and models on the embedded model", async () => {
+  await using gateway = await createGateway({ models: ["decant-tiny"] });
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    (request) => gateway.fetch(request),
+  );
+  const baseURL = `http://127.0.0.1:${server.addr.port}/v1`;
+  const client = new OpenAI({ baseURL, apiKey: "any", maxRetries: 0 });
+  const body = { ...ask, model: "decant-tiny", n: 3, logprobs: true, top_logprobs: 2 };
+  const whole = await client.chat.completions.create(body);
+  const streamed = await client.chat.completions.stream(body).finalChatCompletion();
+  const texts = whole.choices.map(({ message }) => message.content);
+  assertEquals(texts.length, 3);
+  assertEquals(streamed.choices.map(({ message }) => message.content), texts);
+  const tokens = whole.choices[0]!.logprobs!.content!;
+  const bytes = tokens.flatMap((token) => token.bytes!);
+  assertEquals(new TextDecoder().decode(Uint8Array.from(bytes)), texts[0]);
+  const stream = await client.chat.completions.create({
+    ...ask,
+    model: "decant-tiny",
+    stream: true,
+  });
+  for await (const _ of stream) break; // leaving the loop aborts
+  const { data } = await client.models.list();
+  assertEquals(data.map(({ id }) => id), ["decant-tiny"]);
+});
