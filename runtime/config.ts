@@ -57,7 +57,7 @@ export const configSchema = z.strictObject({
     .describe("Strategy of requests that name none"),
   aliases: z.record(z.string().min(1), alias).default({})
     .describe("Model names that stand for a model with a strategy"),
-  kv_bytes: z.int().min(1024 * 1024).max(64 * 1024 ** 3).default(512 * 1024 * 1024)
+  kv_bytes: z.int().min(1024 * 1024).max(64 * 1024 ** 3).default(256 * 1024 * 1024)
     .describe("KV memory per model in bytes; smaller models take less"),
   cache_dir: z.string().min(1).optional()
     .describe("Folder for downloaded models; default: ~/.cache/decant/hub"),
