@@ -9,13 +9,10 @@
 import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { FormatError, TemplateError } from "../errors.ts";
 import { inspectTemplate, type TemplateFacts } from "./jinja_ast.ts";
-import { MAX_OUTPUT, templateGlobals } from "./jinja_globals.ts";
+import { createBudget } from "./jinja_budget.ts";
+import { templateGlobals } from "./jinja_globals.ts";
 
 const MAX_SOURCE = 2 ** 18;
-const MAX_STEPS = 1_000_000;
-const MAX_DEPTH = 250;
-/** What an item of a list costs beside its text, in characters. */
-const LIST_ITEM = 24;
 
 /** A parsed template. */
 export interface Jinja extends TemplateFacts {
@@ -87,63 +84,4 @@ function run(
   const { value } = interpreter.run(program);
   if (typeof value !== "string") throw new TemplateError("The chat template gave no text");
   return value;
-}
-
-interface Budget {
-  enter(): void;
-  leave(value: unknown): void;
-}
-
-/** Characters are charged per use, so that one long string in a long loop is counted as it costs. */
-function createBudget(variables: Readonly<Record<string, unknown>>): Budget {
-  const sizes = new WeakMap<object, number>();
-  let steps = MAX_STEPS;
-  let depth = 0;
-  let characters = 4 * MAX_OUTPUT + 256 * sizeOfJson(variables);
-  return {
-    enter() {
-      if (--steps < 0) throw new TemplateError(`The chat template takes over ${MAX_STEPS} steps`);
-      if (++depth > MAX_DEPTH) throw new TemplateError("The chat template nests too deeply");
-    },
-    leave(value) {
-      depth--;
-      const size = sizeOfValue(value, sizes);
-      characters -= size;
-      if (size > MAX_OUTPUT || characters < 0) {
-        throw new TemplateError("The chat template makes too much text");
-      }
-    },
-  };
-}
-
-/**
- * Characters of a runtime value written out. A list is measured when it is first seen; that its items
- * are known by then keeps nested copies of copies from being walked through.
- */
-function sizeOfValue(value: unknown, sizes: WeakMap<object, number>): number {
-  if (typeof value !== "object" || value === null || !("value" in value)) return 0;
-  const content = value.value;
-  if (typeof content === "string") return content.length;
-  if (!Array.isArray(content) && !(content instanceof Map)) return 0;
-  if (sizes.has(value)) return 0;
-  sizes.set(value, 0); // a namespace may hold itself
-  let size = 2;
-  for (const [key, item] of content.entries()) {
-    const name = typeof key === "string" ? key.length : 0;
-    size += LIST_ITEM + name + (knownSize(item, sizes) ?? 0);
-  }
-  sizes.set(value, size);
-  return size;
-}
-
-function knownSize(item: unknown, sizes: WeakMap<object, number>): number | undefined {
-  const own = sizeOfValue(item, sizes);
-  return own > 0 || typeof item !== "object" || item === null ? own : sizes.get(item);
-}
-
-function sizeOfJson(value: unknown): number {
-  if (typeof value === "string") return value.length;
-  if (Array.isArray(value)) return value.reduce((sum, item) => sum + sizeOfJson(item), 2);
-  if (typeof value !== "object" || value === null) return 8;
-  return Object.entries(value).reduce((sum, [key, item]) => sum + key.length + sizeOfJson(item), 2);
 }

@@ -47,6 +47,8 @@ export function createVocab(parts: VocabParts): Vocab {
     check(token);
     return pieces[token]!;
   };
+  const shown = (token: TokenId, withSpecial: boolean): Uint8Array =>
+    withSpecial && special.has(token) ? toUtf8(piece(token)) : view(token);
   const specialTexts = new Set([...special].map((token) => pieces[token]!));
   const chat = parts.chat && createChatTemplate({
     ...parts.chat,
@@ -58,7 +60,10 @@ export function createVocab(parts: VocabParts): Vocab {
   return {
     size,
     get fingerprint() {
-      return fingerprint ??= hash(pieces, parts.contents, special);
+      return fingerprint ??= hashOf(pieces.map((_, id) => ({
+        special: special.has(id),
+        bytes: shown(id, true),
+      })));
     },
     bos: parts.bos,
     stopTokens: parts.stopTokens,
@@ -71,13 +76,8 @@ export function createVocab(parts: VocabParts): Vocab {
       return ids;
     },
     decode(tokens, options = {}) {
-      const text = fromUtf8(
-        concatBytes(
-          tokens.map((token) =>
-            options.special && special.has(token) ? toUtf8(piece(token)) : view(token)
-          ),
-        ),
-      );
+      const bytes = tokens.map((token) => shown(token, options.special ?? false));
+      const text = fromUtf8(concatBytes(bytes));
       return parts.spacePrefix && text.startsWith(" ") ? text.slice(1) : text;
     },
     chat,
@@ -85,17 +85,12 @@ export function createVocab(parts: VocabParts): Vocab {
 }
 
 /** SHA-256 over what every id means, whatever notation the file uses for its pieces. */
-function hash(
-  pieces: readonly string[],
-  contents: readonly Uint8Array[],
-  special: ReadonlySet<TokenId>,
-): string {
-  const records = contents.map((content, id) => {
-    const meaning = special.has(id) ? toUtf8(pieces[id]!) : content;
-    const record = new Uint8Array(5 + meaning.length);
-    new DataView(record.buffer).setUint32(0, meaning.length, true);
-    record[4] = special.has(id) ? 1 : 0;
-    record.set(meaning, 5);
+function hashOf(meanings: readonly { readonly special: boolean; readonly bytes: Uint8Array }[]) {
+  const records = meanings.map(({ special, bytes }) => {
+    const record = new Uint8Array(5 + bytes.length);
+    new DataView(record.buffer).setUint32(0, bytes.length, true);
+    record[4] = special ? 1 : 0;
+    record.set(bytes, 5);
     return record;
   });
   return createHash("sha256").update(concatBytes(records)).digest("hex");

@@ -30,17 +30,17 @@ function mergeByScanning(symbols: readonly number[], table: PairLookup): number[
 }
 
 Deno.test("createMerge() merges as the definition does, also with equal ranks", () => {
-  const symbol = fc.integer({ min: 0, max: 7 });
-  const rule = fc.tuple(symbol, symbol, fc.integer({ min: 0, max: 5 }), symbol);
+  const symbol = fc.nat(4);
+  const rule = fc.tuple(symbol, symbol, fc.nat(12), symbol);
   fc.assert(
-    fc.property(fc.array(rule, { maxLength: 30 }), fc.array(symbol, { maxLength: 40 }), (
+    fc.property(fc.array(rule, { maxLength: 20 }), fc.array(symbol, { maxLength: 40 }), (
       rules,
       word,
     ) => {
       const table = tableOf(rules);
       assertEquals(createMerge(table)(word), mergeByScanning(word, table));
     }),
-    { numRuns: 500, seed: 1 },
+    { numRuns: 3000, seed: 1 },
   );
 });
 

@@ -103,6 +103,14 @@ Deno.test("encode() copes with templates that change case, but not with those th
   assertThrows(() => special.encode([user("<|end|>")]), TemplateError, "special way");
 });
 
+Deno.test("encode() refuses a special token made of strings the template looks for", () => {
+  const { chat } = load(
+    "{% set c = messages[0].content %}{% if '<|en' in c or c.endswith('d|>') %}!{% endif %}{{ c }}<|end|>",
+  );
+  assertEquals(controls(chat.encode([user("a<|en|>")])), [end]);
+  assertThrows(() => chat.encode([user("<|end|>")]), TemplateError, "special way");
+});
+
 Deno.test("encode() keeps halves apart that a template puts together", () => {
   const { vocab, chat } = load("{{ messages[0].content.replace('~', '') }}<|end|>");
   const ids = chat.encode([user("<|~end|~>")]);

@@ -1,12 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { FormatError } from "../../../runtime/errors.ts";
 import { byteToCharacter } from "../../../runtime/tokenizer/byte_level.ts";
 import { bytePiece } from "../../../runtime/tokenizer/char_level.ts";
-import {
-  type MetadataLookup,
-  readGgufVocab,
-  tokenType,
-} from "../../../runtime/tokenizer/gguf_vocab.ts";
+import { tokenType } from "../../../runtime/tokenizer/gguf_pieces.ts";
+import { type MetadataLookup, readGgufVocab } from "../../../runtime/tokenizer/gguf_vocab.ts";
 import { sharedData, testWithSharedData } from "../../_shared_data.ts";
 import { openGguf } from "../../../runtime/formats/gguf.ts";
 import { loadVocabulary } from "./_vocabularies.ts";
@@ -138,6 +136,49 @@ for (const [message, run] of Object.entries(refused)) {
     assertThrows(run, FormatError, message);
   });
 }
+
+Deno.test("readGgufVocab() gives a FormatError or a vocabulary for any damaged list", () => {
+  const damaged = fc.record({
+    spm: fc.boolean(),
+    list: fc.constantFrom("tokens", "token_type", "scores", "merges"),
+    at: fc.nat(269),
+    value: fc.constantFrom(
+      0,
+      2,
+      5,
+      7,
+      -1,
+      NaN,
+      1e300,
+      "",
+      " ",
+      "a",
+      "▁",
+      "<0x41>",
+      "\ud800",
+      "a b",
+    ),
+  });
+  let whole = 0;
+  fc.assert(
+    fc.property(damaged, ({ spm, list, at, value }) => {
+      const metadata = spm ? spmMetadata() : bpeMetadata();
+      const items = metadata[`tokenizer.ggml.${list}`] as unknown[] | undefined;
+      const isText = list === "tokens" || list === "merges";
+      if (!items || isText !== (typeof value === "string")) return; // a wrong type is found earlier
+      const changed = items.with(at % items.length, value);
+      try {
+        const vocab = readGgufVocab(lookUp({ ...metadata, [`tokenizer.ggml.${list}`]: changed }));
+        assertEquals(vocab.decode(vocab.encode("<s>ab<|im_end|> é")), "<s>ab<|im_end|> é");
+        whole++;
+      } catch (error) {
+        assert(error instanceof FormatError, String(error));
+      }
+    }),
+    { numRuns: 1500, seed: 14 },
+  );
+  assert(whole > 0);
+});
 
 testWithSharedData("readGgufVocab() means the same by its ids as tokenizer.json", () => {
   const [gguf, json] = ["gpt-2 gguf", "gpt2 tokenizer.json"].map((name) =>
