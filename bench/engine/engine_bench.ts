@@ -20,7 +20,7 @@ function open(step?: () => Promise<void>): Engine {
     id: "null",
     vocab: nullVocab,
     executor: nullExecutor({ pages: 1 << 14, ...step === undefined ? {} : { step } }),
-    limits: { stepTokens: 1024 },
+    limits: { stepTokens: 1024, chunkTokens: 128 },
   });
 }
 

@@ -22,11 +22,14 @@ import { Sequence } from "./sequence.ts";
 import { EngineSession, type SessionHost } from "./session.ts";
 import { StepLoop } from "./step_loop.ts";
 
-/** How much a step computes and how much is remembered. */
+/**
+ * How much a step computes and how much is remembered. The defaults suit executors in this thread,
+ * where a step holds up everything else and larger ones gain nothing.
+ */
 export interface EngineLimits {
-  /** Most tokens of one step, over all rows. @default 256 */
+  /** Most tokens of one step, over all rows. @default 64 */
   readonly stepTokens?: number;
-  /** Most tokens of one row and step. @default 128 */
+  /** Most tokens of one row and step. @default 32 */
   readonly chunkTokens?: number;
   /** Most pages the prefix cache holds; 0 = no prefix cache. @default all */
   readonly cachedPages?: number;
@@ -104,7 +107,7 @@ class EngineModel implements Engine {
   constructor(options: EngineOptions) {
     const { id, vocab, executor, limits = {} } = options;
     const { info } = executor;
-    const { stepTokens = 256, chunkTokens = 128, cachedPages = info.pages } = limits;
+    const { stepTokens = 64, chunkTokens = 32, cachedPages = info.pages } = limits;
     if (!(stepTokens >= 1) || !(chunkTokens >= 1)) {
       throw new RangeError(`Cannot compute ${chunkTokens} tokens per row, ${stepTokens} per step`);
     }
