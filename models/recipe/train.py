@@ -230,14 +230,14 @@ SYNTHETIC = {"copy_tokens": period_copy, "chunks": shuffled_chunks}
 SYNTHETIC_MEAN = {"copy_tokens": 36, "chunks": 50}
 # Weight of one answer token. Stories mark every token, so each counts little.
 WEIGHT = {"story": 0.3, "chat_story": 0.3, "recall": 1.5, "recall_mid": 1.5, "recall_long": 1.5,
-          "add": 2.0, "sort": 1.0, "qa": 1.5, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
+          "add": 2.0, "sort": 1.0, "qa": 3.0, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
           "copy_tokens": 0.5, "chunks": 0.5}
 
 # Share of TOKENS of each task in a step.
 FIRST = {"recall": .30, "chunks": .10, "copy": .10, "add": .10, "json": .08, "sql": .07, "sort": .07,
          "qa": .08, "add_steps": .05, "story": .05}
-MAIN = {"recall": .08, "recall_mid": .20, "copy": .08, "add": .18, "add_steps": .06, "json": .12,
-        "sql": .04, "sort": .06, "qa": .08, "story": .08, "chat_story": .02}
+MAIN = {"recall": .06, "recall_mid": .20, "copy": .10, "add": .17, "add_steps": .06, "json": .10,
+        "sql": .03, "sort": .09, "qa": .08, "story": .09, "chat_story": .02}
 LONG = {"recall_long": .50, "recall_mid": .15, "story": .25, "copy": .05, "chat_story": .05}
 # name, part of the budget after which it ends at the latest, goal on the first task, mix of (T, share, tasks)
 PHASES = [
@@ -334,7 +334,7 @@ def load(path, like):
 
 def rate(part):
     """Relative learning rate: high while circuits form, then lower, then linearly to nearly zero."""
-    return 1.0 if part < 0.33 else 0.4 if part < 0.6 else max(0.01, (1 - part))
+    return 1.0 if part < 0.33 else 0.4 if part < 0.53 else max(0.01, 0.85 * (1 - part))
 
 
 def train(args):

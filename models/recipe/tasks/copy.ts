@@ -7,15 +7,13 @@ const ASK = "Copy this text:\n";
 
 function text(rng: TaskRng): string {
   const parts = Array.from({ length: rng.between(2, 12) }, () => {
-    switch (rng.int(5)) {
+    switch (rng.int(4)) {
       case 0:
         return rng.pick(NOUNS);
       case 1:
         return rng.pick(VALUES);
       case 2:
         return rng.pick(FIRST);
-      case 3:
-        return String(rng.int(1000));
       default:
         return Array.from({ length: rng.between(2, 7) }, () => rng.pick(LETTERS)).join("");
     }
@@ -23,7 +21,7 @@ function text(rng: TaskRng): string {
   return parts.join(" ");
 }
 
-/** Repeats words, numbers and random letters exactly. */
+/** Repeats words, names and random letters exactly. */
 export const copy: Task = {
   name: "copy",
   generate(rng, split) {

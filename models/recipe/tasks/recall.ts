@@ -1,5 +1,4 @@
-import { drawIn, sample, type Task } from "../task.ts";
-import type { TaskRng } from "../rng.ts";
+import { drawIn, sample, type Split, splitOf, type Task } from "../task.ts";
 import { NOUNS, storySentence, VALUES } from "../words.ts";
 
 /** Difficulty of a recall generator: number of pairs and filler sentences, both drawn uniformly. */
@@ -31,8 +30,15 @@ const STYLES = [
   },
 ] as const;
 
-const value = (rng: TaskRng) => rng.chance(0.7) ? rng.pick(VALUES) : String(rng.between(10, 999));
 const pairKey = (k: string, v: string) => `${k}=${v}`;
+
+const keysOf = (split: Split) =>
+  NOUNS.filter((k) => VALUES.some((v) => splitOf(pairKey(k, v)) === split));
+/** Keys that have a value in the split at all. */
+const KEYS: Readonly<Record<Split, readonly string[]>> = {
+  train: keysOf("train"),
+  test: keysOf("test"),
+};
 
 function facts(question: string): { pairs: Map<string, string>; asked: string; style: number } {
   for (const [style, { asked, facts }] of STYLES.entries()) {
@@ -56,9 +62,9 @@ export function recallTask(range: RecallRange): Task {
     generate(rng, split) {
       const style = STYLES[rng.int(2)]!;
       const end = rng.chance(0.5) ? "." : "";
-      const keys = rng.sample(NOUNS, rng.between(...range.pairs));
+      const keys = rng.sample(KEYS[split], rng.between(...range.pairs));
       const pairs = keys.map((k) =>
-        [k, drawIn(split, () => value(rng), (v) => pairKey(k, v))] as const
+        [k, drawIn(split, () => rng.pick(VALUES), (v) => pairKey(k, v))] as const
       );
       const lines = pairs.map(([k, v]) => style.fact(k, v) + end);
       const wish = rng.between(...range.filler);
