@@ -11,7 +11,7 @@ import {
   TemplateError,
   UpstreamError,
 } from "../runtime/mod.ts";
-import { StrategyParamError } from "../strategies/mod.ts";
+import { RoleError, StrategyParamError } from "../strategies/mod.ts";
 
 /** The error types of the OpenAI API that we use. */
 export type ErrorType =
@@ -135,6 +135,9 @@ function fromRequest(error: unknown): ApiError | undefined {
     // "n" is the request's own field; strategies have no parameter of that name.
     const param = name === "n" ? "n" : ["decoding.params", name].filter(Boolean).join(".");
     return new ApiError(400, "invalid_strategy_param", error.message, { param });
+  }
+  if (error instanceof RoleError) {
+    return invalidValue(`decoding.models.${error.role}`, error.message);
   }
   if (error instanceof ContextLengthError) {
     return new ApiError(400, "context_length_exceeded", error.message, {

@@ -6,7 +6,7 @@ import {
   NotFoundError,
   requireCapabilities,
 } from "../runtime/mod.ts";
-import type { Strategy } from "../strategies/mod.ts";
+import { type Strategy, usedRoles } from "../strategies/mod.ts";
 import type { Alias, AppDeps } from "./deps.ts";
 import { ApiError, invalidValue, missing } from "./errors.ts";
 
@@ -44,6 +44,7 @@ function lookUp(
  * role called `draft` that nobody names takes the draft model that belongs to the first.
  *
  * @param given role -> model id
+ * @param params validated parameters: some use more roles than others
  * @throws {ApiError}
  */
 export function fillRoles(
@@ -51,10 +52,17 @@ export function fillRoles(
   entry: CatalogEntry,
   strategy: Strategy,
   given: Readonly<Record<string, string>>,
+  params: unknown,
 ): Record<string, LanguageModel> {
-  const roles = Object.keys(strategy.needs);
+  const roles = Object.keys(usedRoles(strategy, params));
   for (const role of Object.keys(given)) {
     if (roles.includes(role)) continue;
+    if (Object.hasOwn(strategy.optionalNeeds ?? {}, role)) {
+      throw invalidValue(
+        `decoding.models.${role}`,
+        `Strategy ${strategy.name} uses no model as role ${role} with these parameters`,
+      );
+    }
     throw invalidValue(
       `decoding.models.${role}`,
       `Strategy ${strategy.name} has no role ${JSON.stringify(role)}; its roles: ${
@@ -90,9 +98,10 @@ function firstRole(
 /** @throws {CapabilityError} if a model lacks what its role needs */
 export function checkCapabilities(
   strategy: Strategy,
+  params: unknown,
   models: Readonly<Record<string, LanguageModel>>,
 ): void {
-  for (const [role, needs] of Object.entries(strategy.needs)) {
+  for (const [role, needs] of Object.entries(usedRoles(strategy, params))) {
     requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
   }
 }

@@ -78,9 +78,9 @@ export function select(
   const { params } = named;
   const parsed = parseParams(strategy, params);
   const given = { ...(named.source === "alias" ? alias?.models : {}), ...decoding.models };
-  const models = fillRoles(deps, entry, strategy, given);
+  const models = fillRoles(deps, entry, strategy, given, parsed);
   try {
-    checkCapabilities(strategy, models);
+    checkCapabilities(strategy, parsed, models);
   } catch (error) {
     if (!(error instanceof CapabilityError) || decoding.fallback !== "allow") throw error;
     return { ...shared, ...fallBack(deps, state, entry) };
@@ -91,11 +91,12 @@ export function select(
 /** The default strategy instead, said so in the response's headers. */
 function fallBack(deps: AppDeps, state: RequestState, entry: CatalogEntry) {
   const strategy = getStrategy(deps.defaults.strategy);
-  const models = fillRoles(deps, entry, strategy, {});
-  checkCapabilities(strategy, models);
+  const parsed = parseParams(strategy, {});
+  const models = fillRoles(deps, entry, strategy, {}, parsed);
+  checkCapabilities(strategy, parsed, models);
   state.fallback = state.strategy;
   state.strategy = strategy.name;
-  return { strategy, params: {}, parsed: parseParams(strategy, {}), models };
+  return { strategy, params: {}, parsed, models };
 }
 
 interface NamedStrategy extends NamedParams {

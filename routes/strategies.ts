@@ -7,9 +7,9 @@ import type { AppContext, Services } from "./services.ts";
 
 /** A strategy, its parameters as a JSON schema, and which models can take which role. */
 function describe(strategy: Strategy, { catalog, defaults }: AppDeps) {
-  const { constrainedNeeds, ...rest } = describeStrategy(strategy);
+  const { optionalNeeds, constrainedNeeds, ...rest } = describeStrategy(strategy);
   const models = Object.fromEntries(
-    Object.entries(strategy.needs).map(([role, needs]) => [
+    Object.entries({ ...strategy.needs, ...optionalNeeds }).map(([role, needs]) => [
       role,
       catalog.list().map(({ id }) => id).filter((id) => {
         const { capabilities } = catalog.get(id).model;
@@ -20,6 +20,7 @@ function describe(strategy: Strategy, { catalog, defaults }: AppDeps) {
   return {
     object: "strategy",
     ...rest,
+    optional_needs: optionalNeeds,
     constrained_needs: constrainedNeeds,
     default: strategy.name === defaults.strategy,
     logprobs_mode: "raw",

@@ -11,6 +11,7 @@ export {
   largest,
   logNormalizer,
   logSoftmax,
+  sampleRow,
   type SamplingParams,
   topCandidates,
   topK,

@@ -7,7 +7,7 @@ import {
 } from "../runtime/mod.ts";
 import { z } from "zod";
 import type { RunRequest } from "./run.ts";
-import type { Strategy } from "./strategy.ts";
+import { type Roles, type Strategy, usedRoles } from "./strategy.ts";
 import { StrategyParamError } from "./_errors.ts";
 
 /**
@@ -43,23 +43,29 @@ function knownParams({ params }: Strategy): readonly string[] {
 /**
  * Whether the request's models can do what its strategy needs, and everything fits.
  *
+ * @returns the roles a run fills, in order
  * @throws {CapabilityError} if a model lacks something, or the strategy cannot honour a constraint
  * @throws {ContextLengthError} if prompt and new tokens do not fit a model
  * @throws {RangeError} if the prompt is empty, or the strategy's own check says so
  */
-export function checkRequest(request: RunRequest, params: unknown): void {
+export function checkRequest(request: RunRequest, params: unknown): readonly string[] {
   const { strategy, models, choices, sampling, constraint } = request;
-  for (const [role, needs] of Object.entries(strategy.needs)) {
+  const roles = usedRoles(strategy, params);
+  for (const [role, needs] of Object.entries(roles)) {
     const model = models[role];
     if (!model) throw new RangeError(`Strategy ${strategy.name} needs a model as role "${role}"`);
     requireCapabilities(model, needs, { strategy: strategy.name, role });
   }
-  checkConstraint(request);
+  checkConstraint(request, roles);
   checkLengths(request);
   strategy.check?.(models, { params, choices, sampling, constraint });
+  return Object.keys(roles);
 }
 
-function checkConstraint({ strategy, models, constraint, logprobs }: RunRequest): void {
+function checkConstraint(
+  { strategy, models, constraint, logprobs }: RunRequest,
+  roles: Roles,
+): void {
   const [first] = Object.keys(strategy.needs);
   const model = models[first!]!;
   const use = { strategy: strategy.name, role: first! };
@@ -70,6 +76,7 @@ function checkConstraint({ strategy, models, constraint, logprobs }: RunRequest)
   if (!strategy.constrained) throw new CapabilityError(model.id, ["constrained decoding"], use);
   if (!model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
   for (const [role, needs] of Object.entries(strategy.constrainedNeeds ?? {})) {
+    if (!Object.hasOwn(roles, role)) continue;
     requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
   }
 }

@@ -1,5 +1,15 @@
 /** Errors of the strategies floor. */
 
+/** A model that does not fit its role beside the others. */
+export class RoleError extends RangeError {
+  override readonly name = "RoleError";
+  constructor(readonly strategy: string, readonly role: string, readonly detail: string) {
+    super(
+      `Strategy ${strategy} cannot use the model given as role ${JSON.stringify(role)}: ${detail}`,
+    );
+  }
+}
+
 /** A parameter that does not validate. */
 export class StrategyParamError extends RangeError {
   override readonly name = "StrategyParamError";

@@ -19,11 +19,15 @@ export interface ModelScope {
 }
 
 /** Wraps a request's models, a role each in the order declared, so that sessions know their request and end with it. */
-export function scopeModels(request: RunRequest, signal: AbortSignal): ModelScope {
+export function scopeModels(
+  request: RunRequest,
+  roles: readonly string[],
+  signal: AbortSignal,
+): ModelScope {
   const open = new Set<SessionCore>();
   const models: Record<string, LanguageModel> = {};
   const meters: Record<string, Meter> = {};
-  for (const role of Object.keys(request.strategy.needs)) {
+  for (const role of roles) {
     const model = request.models[role]!;
     const meter = createMeter();
     const { id, cacheSalt, kv } = request;

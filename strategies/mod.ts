@@ -34,6 +34,8 @@ export interface StrategyDescription {
   readonly streaming: Strategy["streaming"];
   readonly constrained: boolean;
   readonly needs: Roles;
+  /** Roles that only some parameters use. */
+  readonly optionalNeeds: Roles;
   /** Besides `needs`, when a request has a constraint. */
   readonly constrainedNeeds: Roles;
   /** JSON schema of the parameters as a request gives them. */
@@ -42,9 +44,20 @@ export interface StrategyDescription {
 
 /** Describes a strategy for listings and documents. */
 export function describeStrategy(strategy: Strategy): StrategyDescription {
-  const { name, summary, source, streaming, constrained, needs, constrainedNeeds = {} } = strategy;
+  const { name, summary, source, streaming, constrained, needs } = strategy;
+  const { optionalNeeds = {}, constrainedNeeds = {} } = strategy;
   const params = strategy.params instanceof z.ZodType
     ? z.toJSONSchema(strategy.params, { io: "input" })
     : {};
-  return { name, summary, source, streaming, constrained, needs, constrainedNeeds, params };
+  return {
+    name,
+    summary,
+    source,
+    streaming,
+    constrained,
+    needs,
+    optionalNeeds,
+    constrainedNeeds,
+    params,
+  };
 }

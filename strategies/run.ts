@@ -18,7 +18,7 @@ import { createStopCheck } from "./_stop_check.ts";
 import { compileStops } from "./_stop_strings.ts";
 import type { Chunk, Finish, Roles, Strategy, StrategyContext } from "./strategy.ts";
 
-export { StrategyParamError } from "./_errors.ts";
+export { RoleError, StrategyParamError } from "./_errors.ts";
 
 /** How much the response tells about the decoding. */
 export type TraceLevel = "none" | "summary" | "steps";
@@ -108,12 +108,13 @@ export interface RunResult {
  * @throws {CapabilityError} synchronously, if a model lacks what its role needs, or the strategy
  *   cannot honour the constraint
  * @throws {ContextLengthError} synchronously, if prompt plus maxTokens do not fit a model
+ * @throws {RoleError} synchronously, if models do not go together
  * @throws {RangeError} synchronously, for an empty prompt or stop string
  */
 export function runStrategy(request: RunRequest): AsyncGenerator<RunEvent, RunResult, void> {
   const params = parseParams(request.strategy, request.params);
-  checkRequest(request, params);
-  return execute(request, params, outputRules(request));
+  const roles = checkRequest(request, params);
+  return execute(request, { params, roles, rules: outputRules(request) });
 }
 
 function outputRules(request: RunRequest): OutputRules {
@@ -130,13 +131,16 @@ function outputRules(request: RunRequest): OutputRules {
 
 async function* execute(
   request: RunRequest,
-  params: unknown,
-  rules: OutputRules,
+  { params, roles, rules }: {
+    readonly params: unknown;
+    readonly roles: readonly string[];
+    readonly rules: OutputRules;
+  },
 ): AsyncGenerator<RunEvent, RunResult, void> {
   const { strategy, choices } = request;
   const ended = new AbortController();
   const signal = AbortSignal.any([request.signal, ended.signal]);
-  const scope = scopeModels(request, signal);
+  const scope = scopeModels(request, roles, signal);
   const outputs = Array.from({ length: choices }, (_, choice) => new ChoiceOutput(choice, rules));
   const steps: Readonly<Record<string, unknown>>[] = [];
   try {

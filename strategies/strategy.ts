@@ -14,6 +14,9 @@ import type {
 /** Role -> capabilities it needs. The request's `model` takes the first role declared. */
 export type Roles = Readonly<Record<string, readonly Capability[]>>;
 
+/** No roles at all. */
+export type NoRoles = Readonly<Record<never, readonly Capability[]>>;
+
 /** Anything that validates; we use zod. */
 export interface Schema<P> {
   parse(value: unknown): P;
@@ -41,9 +44,11 @@ export interface StrategyDemand<P> {
 }
 
 /** Everything a strategy gets for one request. */
-export interface StrategyContext<P, R extends Roles> {
+export interface StrategyContext<P, R extends Roles, O extends Roles = NoRoles> {
   /** Request-scoped: every session opened through them is closed when the request ends. */
-  readonly models: { readonly [K in keyof R]: LanguageModel<R[K][number]> };
+  readonly models:
+    & { readonly [K in keyof R]: LanguageModel<R[K][number]> }
+    & { readonly [K in keyof O]?: LanguageModel<O[K][number]> };
   readonly prompt: Prompt;
   readonly chat: ChatOptions;
   readonly params: P;
@@ -94,7 +99,7 @@ export interface Finish {
 }
 
 /** A decoding method. */
-export interface Strategy<P = unknown, R extends Roles = Roles> {
+export interface Strategy<P = unknown, R extends Roles = Roles, O extends Roles = Roles> {
   /** Public name, kebab-case. */
   readonly name: string;
   /** One line for tables and listings. */
@@ -106,6 +111,13 @@ export interface Strategy<P = unknown, R extends Roles = Roles> {
   /** Whether it honours a constraint; otherwise a request with one is refused. */
   readonly constrained: boolean;
   readonly needs: R;
+  /** Further roles and what they need, where the parameters ask for them; see {@link roles}. */
+  readonly optionalNeeds?: O;
+  /**
+   * Roles of {@link optionalNeeds} that these parameters use. Those must be filled, the others must
+   * not be.
+   */
+  roles?(params: P): readonly (keyof O & string)[];
   /** What it needs besides when there is a constraint. */
   readonly constrainedNeeds?: Roles;
   readonly params: Schema<P>;
@@ -116,11 +128,23 @@ export interface Strategy<P = unknown, R extends Roles = Roles> {
    *
    * @throws {RangeError | CapabilityError}
    */
-  check?(models: StrategyContext<P, R>["models"], demand: StrategyDemand<P>): void;
-  run(context: StrategyContext<P, R>): AsyncGenerator<Chunk, Finish, void>;
+  check?(models: StrategyContext<P, R, O>["models"], demand: StrategyDemand<P>): void;
+  run(context: StrategyContext<P, R, O>): AsyncGenerator<Chunk, Finish, void>;
 }
 
 /** Infers parameter and role types. */
-export function defineStrategy<P, const R extends Roles>(strategy: Strategy<P, R>): Strategy<P, R> {
+export function defineStrategy<P, const R extends Roles, const O extends Roles = NoRoles>(
+  strategy: Strategy<P, R, O>,
+): Strategy<P, R, O> {
   return strategy;
+}
+
+/** Roles a run with these parameters fills, in order, and what each needs. */
+export function usedRoles(strategy: Strategy, params: unknown): Roles {
+  const { needs, optionalNeeds = {} } = strategy;
+  const chosen = strategy.roles?.(params) ?? [];
+  return {
+    ...needs,
+    ...Object.fromEntries(chosen.map((role) => [role, optionalNeeds[role] ?? []])),
+  };
 }

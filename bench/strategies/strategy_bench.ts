@@ -105,7 +105,9 @@ function requestFor(entry: Case, model: FakeModel): RunRequest {
     id: "bench",
     strategy,
     params: entry.params ?? {},
-    models: Object.fromEntries(Object.keys(strategy.needs).map((role) => [role, model])),
+    models: Object.fromEntries(
+      Object.keys({ ...strategy.needs, ...strategy.optionalNeeds }).map((role) => [role, model]),
+    ),
     prompt,
     chat: {},
     sampling,

@@ -116,6 +116,8 @@ export const strategySchema = z.looseObject({
   source: z.string(),
   streaming: z.enum(["tokens", "bursts", "end"]),
   needs: z.record(z.string(), z.array(z.string())),
+  optional_needs: z.record(z.string(), z.array(z.string()))
+    .describe("Roles that only some parameters use."),
   params: z.looseObject({}).describe("JSON schema of decoding.params."),
   models: z.record(z.string(), z.array(z.string())).describe("Role -> models that can take it."),
 });

@@ -6,7 +6,12 @@ import {
   ContextLengthError,
   TemplateError,
 } from "../../runtime/mod.ts";
-import { describeStrategy, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
+import {
+  describeStrategy,
+  runStrategy,
+  StrategyParamError,
+  usedRoles,
+} from "../../strategies/mod.ts";
 import { allCapabilities, hashModel } from "../fakes/mod.ts";
 import { requestOf } from "./_strategy_run.ts";
 import type { RegisterLaw } from "./strategy.ts";
@@ -38,7 +43,8 @@ export function refusalLaws(law: RegisterLaw): void {
   });
 
   law("a model that lacks a capability is refused with its role", ({ strategy, params }) => {
-    for (const [role, needs] of Object.entries(strategy.needs)) {
+    const roles = usedRoles(strategy, strategy.params.parse(params));
+    for (const [role, needs] of Object.entries(roles)) {
       for (const need of needs) {
         const capabilities = allCapabilities.filter((capability) => capability !== need);
         const model = hashModel({ capabilities });

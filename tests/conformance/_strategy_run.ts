@@ -61,7 +61,8 @@ function isModel(
 }
 
 function everyRole(strategy: Strategy, model: LanguageModel): Record<string, LanguageModel> {
-  return Object.fromEntries(Object.keys(strategy.needs).map((role) => [role, model]));
+  const roles = Object.keys({ ...strategy.needs, ...strategy.optionalNeeds });
+  return Object.fromEntries(roles.map((role) => [role, model]));
 }
 
 /** Everything one choice came to. */

@@ -1,7 +1,7 @@
 /** Laws about cost and company: steps, sessions, crowds, equivalences. */
 import { assert, assertEquals } from "@std/assert";
 import { seedFrom } from "../../runtime/mod.ts";
-import { listStrategies, type Strategy } from "../../strategies/mod.ts";
+import { listStrategies, type Strategy, usedRoles } from "../../strategies/mod.ts";
 import { choiceCounts } from "./_strategy_output.ts";
 import { requestOf, runToEnd } from "./_strategy_run.ts";
 import type { RegisterLaw, StrategyEquivalence, Subject } from "./strategy.ts";
@@ -57,7 +57,8 @@ export function sharingLaws(law: RegisterLaw): void {
     const { result } = await runToEnd(requestOf(strategy, all, { params, trace: "steps" }));
     const { usage, meters, metrics } = result;
     const primary = meters[Object.keys(strategy.needs)[0]!]!;
-    assertEquals(Object.keys(meters), Object.keys(strategy.needs));
+    const roles = usedRoles(strategy, strategy.params.parse(params));
+    assertEquals(Object.keys(meters), Object.keys(roles));
     assertEquals(usage.promptTokens, 8); // <s> <user> a b b a <end> <assistant>
     assertEquals(usage.promptTokens, primary.promptTokens);
     const drawn = Object.values(meters).reduce((sum, meter) => sum + meter.drawnTokens, 0);

@@ -13,7 +13,7 @@ export interface StrategyCase {
   readonly params?: readonly Readonly<Record<string, unknown>>[];
   /** Most choices the parameters allow. @default 3 */
   readonly maxChoices?: number;
-  /** New models, one per role. @default one hash model as every role */
+  /** New models, one per role. @default a hash model each, with logits of their own */
   readonly models?: () => Readonly<Record<string, FakeModel>>;
   /** Most steps a run may take. @default one per token */
   readonly steps?: (run: { readonly tokens: number; readonly params: unknown }) => number;
@@ -47,8 +47,10 @@ export type RegisterLaw = (law: string, fn: (subject: Subject) => Promise<void>)
 export function testStrategy(strategy: Strategy, options: StrategyCase = {}): void {
   const { skip = [], same = [], params: cases = [{}], maxChoices = 3 } = options;
   const models = options.models ?? (() => {
-    const model = hashModel({ stopBias: 0.5 });
-    return Object.fromEntries(Object.keys(strategy.needs).map((role) => [role, model]));
+    const roles = Object.keys({ ...strategy.needs, ...strategy.optionalNeeds });
+    return Object.fromEntries(
+      roles.map((role, i) => [role, hashModel({ seed: i + 1, stopBias: 0.5 })]),
+    );
   });
   for (const params of cases) {
     const steps = options.steps ?? (({ tokens }) => tokens);

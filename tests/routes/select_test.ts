@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { listStrategies } from "../../strategies/mod.ts";
+import { listStrategies, parseParams, usedRoles } from "../../strategies/mod.ts";
 import {
   chatBody,
   chatModel,
@@ -243,8 +243,9 @@ Deno.test("more sequences than allowed are refused before anything runs", async 
 });
 
 Deno.test("every strategy of the registry answers over HTTP, whole and streamed", async () => {
-  for (const { name, needs } of listStrategies()) {
-    const roles = Object.keys(needs).slice(1);
+  for (const strategy of listStrategies()) {
+    const { name } = strategy;
+    const roles = Object.keys(usedRoles(strategy, parseParams(strategy, {}))).slice(1);
     const gateway = testGateway();
     const decoding = {
       strategy: name,
