@@ -9,6 +9,7 @@ import {
   topCandidates,
   warpedLogprobs,
 } from "../runtime/mod.ts";
+import type { Movable } from "./_beams.ts";
 
 /** A token that may follow a beam. */
 export interface Follower {
@@ -19,16 +20,17 @@ export interface Follower {
 }
 
 /** A session that tells its most likely followers. */
-export interface BeamSession {
-  readonly session: Session<"edit">;
-  /** Best first, ties by lower token id; one ask. @param mask one bit per allowed token */
-  followers(mask?: Uint32Array): Promise<readonly Follower[]>;
-  fork(): BeamSession;
+export interface BeamSession extends Movable<BeamSession> {
+  /**
+   * The `count` most likely, best first, ties by lower token id; fewer if there are no more. One ask.
+   *
+   * @param mask one bit per allowed token
+   */
+  followers(count: number, mask?: Uint32Array): Promise<readonly Follower[]>;
 }
 
-/** How many followers to read, and how many raw log-probabilities to keep with each. */
+/** How many raw log-probabilities to keep with each follower. */
 export interface FollowerOptions {
-  readonly count: number;
   readonly topLogprobs: number;
 }
 
@@ -42,11 +44,12 @@ export function plainBeam(
   session: Session<"edit" | "topk">,
   options: FollowerOptions,
 ): BeamSession {
-  const { count, topLogprobs } = options;
+  const { topLogprobs } = options;
   return {
-    session,
+    append: (tokens) => session.append(tokens),
     fork: () => plainBeam(session.fork(), options),
-    async followers() {
+    [Symbol.dispose]: () => session[Symbol.dispose](),
+    async followers(count) {
       const [row] = await session.topk(Math.max(count, topLogprobs));
       const { candidates } = row!;
       const top = candidates.slice(0, topLogprobs);
@@ -62,12 +65,13 @@ export function adjustedBeam(
   session: Session<"edit" | "logits">,
   options: FollowerOptions & { readonly sampling: SamplingParams; readonly promptLength: number },
 ): BeamSession {
-  const { count, topLogprobs, promptLength } = options;
+  const { topLogprobs, promptLength } = options;
   const sampling = { ...options.sampling, temperature: 1, topK: 0, topP: 1, minP: 0, typicalP: 1 };
   return {
-    session,
+    append: (tokens) => session.append(tokens),
     fork: () => adjustedBeam(session.fork(), options),
-    async followers(mask) {
+    [Symbol.dispose]: () => session[Symbol.dispose](),
+    async followers(count, mask) {
       const promptTokens = session.tokens.slice(0, promptLength);
       const completionTokens = session.tokens.slice(promptLength);
       const [row] = await session.logits();

@@ -1,5 +1,5 @@
-/** Hypotheses of a beam search and the rules for ranking and stopping. */
-import type { TokenLogprob } from "../runtime/mod.ts";
+/** Hypotheses of a beam search, the rules for ranking and stopping, and how sessions move on. */
+import type { TokenId, TokenLogprob } from "../runtime/mod.ts";
 
 /** Tokens found so far, newest first; shared between the beams that have them in common. */
 export interface Path {
@@ -77,4 +77,31 @@ export interface LiveState {
   readonly bestSum: number | undefined;
   readonly length: number;
   readonly maxLength: number;
+}
+
+/** A session, or something around one, that beams move along. */
+export interface Movable<S> extends Disposable {
+  append(tokens: readonly TokenId[]): void;
+  fork(): S;
+}
+
+/**
+ * Sessions of the chosen children, in their order: a parent's last child takes its session over,
+ * the others fork it; parents without children are closed. Never more sessions than the larger of
+ * both sides.
+ */
+export function moveSessions<S extends Movable<S>>(
+  parents: readonly S[],
+  children: readonly { readonly parent: S; readonly token: TokenId }[],
+): S[] {
+  const left = new Map<S, number>();
+  for (const { parent } of children) left.set(parent, (left.get(parent) ?? 0) + 1);
+  for (const parent of parents) if (!left.has(parent)) parent[Symbol.dispose]();
+  return children.map(({ parent, token }) => {
+    const more = left.get(parent)! - 1;
+    left.set(parent, more);
+    const session = more === 0 ? parent : parent.fork();
+    session.append([token]);
+    return session;
+  });
 }

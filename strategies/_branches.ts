@@ -17,9 +17,13 @@ import type { Chunk, StopCheck, StrategyContext } from "./strategy.ts";
 export type DrawingContext = StrategyContext<unknown, { readonly model: readonly ["generate"] }>;
 
 /** One completion being drawn. */
-export interface Branch extends Disposable {
-  /** Tokens up to the one that ends the completion; says what ended it. */
-  readonly draws: AsyncGenerator<Sampled, "stop" | "length", void>;
+export interface Branch<T = Sampled> extends Disposable {
+  /** Tokens up to the one that ends the completion; says what ended it. One step each. */
+  readonly draws: AsyncGenerator<T, "stop" | "length", void>;
+}
+
+/** A completion that remembers its text. */
+export interface TextBranch extends Branch {
   readonly stops: StopCheck;
 }
 
@@ -35,7 +39,7 @@ export function branchSeeds(seed: Seed, branches: number): Seed[] {
 export function openBranches(
   context: DrawingContext,
   samplings: readonly SamplingParams[],
-): Branch[] {
+): TextBranch[] {
   const { models: { model }, prompt, constraint } = context;
   if (constraint) {
     const able = requireCapabilities(model, ["sample", "edit"]);
@@ -66,7 +70,7 @@ function branchOf(
   session: Disposable,
   context: DrawingContext,
   draw: (stops: StopCheck) => Branch["draws"],
-): Branch {
+): TextBranch {
   const stops = context.createStopCheck();
   return { draws: draw(stops), stops, [Symbol.dispose]: () => session[Symbol.dispose]() };
 }
@@ -110,15 +114,15 @@ async function* drawMasked(
 }
 
 /** One round: what each branch that was still going drew, or how it ended. */
-export interface Draw {
+export interface Draw<T> {
   readonly branch: number;
-  readonly drawn: Sampled | "stop" | "length";
+  readonly drawn: T | "stop" | "length";
 }
 
 /** Draws from all branches together, so that their asks share steps. Closes each as it ends. */
-export async function* inLockstep(
-  branches: readonly Branch[],
-): AsyncGenerator<readonly Draw[], void, void> {
+export async function* inLockstep<T extends object>(
+  branches: readonly Branch<T>[],
+): AsyncGenerator<readonly Draw<T>[], void, void> {
   let going = branches.map((branch, i) => [i, branch] as const);
   try {
     while (going.length > 0) {
@@ -149,7 +153,7 @@ export interface Completion {
 }
 
 /** Draws all branches to their ends. */
-export async function complete(branches: readonly Branch[]): Promise<readonly Completion[]> {
+export async function complete(branches: readonly TextBranch[]): Promise<readonly Completion[]> {
   const draws = branches.map((): Sampled[] => []);
   const reasons = branches.map((): "stop" | "length" => "length");
   for await (const round of inLockstep(branches)) {

@@ -52,12 +52,12 @@ export const beam = defineStrategy({
   },
   async *run(context) {
     const { params, choices, logprobs } = context;
-    const { hypotheses, steps } = await searchBeams(context, {
+    const { groups, steps } = await searchBeams(context, {
       width: params.num_beams,
       penalty: params.length_penalty,
-      // One beam is greedy: the first hypothesis is the result.
-      earlyStopping: params.num_beams === 1 ? true : params.early_stopping,
+      earlyStopping: params.early_stopping,
     });
+    const hypotheses = groups.flat();
     const best = hypotheses.slice(0, choices);
     for (const [choice, { path }] of best.entries()) {
       const tokens = tokensOf(path);

@@ -1,0 +1,66 @@
+/** What later groups of beams pay for tokens that earlier groups have. */
+import type { TokenId } from "../runtime/mod.ts";
+import type { Follower } from "./_beam_rows.ts";
+import type { Diversity, Prices } from "./_diversity.ts";
+
+/** How groups are charged. */
+export interface GroupCharge {
+  readonly diversity: Diversity;
+  /** lambda: nats per unit of the diversity function. */
+  readonly strength: number;
+  /** Tokens that cost nothing: they must repeat. */
+  readonly isExempt: (token: TokenId) => boolean;
+  /** Number of tokens there are. */
+  readonly vocabSize: number;
+}
+
+/** Followers as they were read, and how to read more of them. */
+export interface Readable {
+  readonly followers: readonly Follower[];
+  readonly more: (count: number) => Promise<readonly Follower[]>;
+}
+
+/** One beam's bill. */
+export interface Bill {
+  readonly charge: GroupCharge;
+  readonly prices: Prices;
+  /** How many followers were asked for. */
+  readonly count: number;
+  /** How many of the result have to be the best there are. */
+  readonly needed: number;
+}
+
+/**
+ * Followers with their charges taken off, best first, ties by lower token id. Reads on while a
+ * token not read yet could be among the first `needed`. A beam with a single follower has no choice
+ * and pays nothing.
+ */
+export async function chargeFollowers(
+  { followers, more }: Readable,
+  { charge, prices, needed, ...bill }: Bill,
+): Promise<readonly Follower[]> {
+  if (followers.length <= 1 || charge.strength === 0) return followers;
+  let read = followers;
+  for (let count = bill.count;;) {
+    const charged = chargeRead(read, charge, prices);
+    if (read.length < count || count >= charge.vocabSize) return charged;
+    const unread = read.at(-1)!.logprob - charge.strength * prices.least;
+    if (charged[needed - 1]!.logprob > unread) return charged;
+    count = Math.min(4 * count, charge.vocabSize);
+    read = await more(count);
+    await charge.diversity.prepare(read.map(({ token }) => token.token));
+  }
+}
+
+function chargeRead(
+  followers: readonly Follower[],
+  { strength, isExempt }: GroupCharge,
+  prices: Prices,
+): Follower[] {
+  return followers
+    .map(({ token, logprob }) => {
+      const price = isExempt(token.token) ? 0 : prices.of(token.token);
+      return { token, logprob: logprob - strength * price };
+    })
+    .sort((a, b) => b.logprob - a.logprob || a.token.token - b.token.token);
+}
