@@ -31,7 +31,7 @@ export function workOf(group: Group): Work {
   const last = slots % pageSize === 0 ? undefined : kv.pages[Math.floor(slots / pageSize)];
   const until = scope.policy.lossless
     ? end
-    : Math.min(end, nextConsult(leader, pageSize) + leader.rollback);
+    : Math.min(end, nextConsult(leader, pageSize) + leader.rollback, leader.nextMark(start));
   return {
     request: scope.id,
     tokens: until - start,

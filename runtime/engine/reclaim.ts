@@ -85,7 +85,7 @@ function preemptIdle(wanted: number, room: Room): number {
 }
 
 function preempt(sequence: Sequence): boolean {
-  if (sequence.kv.pages.length === 0 || !sequence.isPreemptible || sequence.isBusy) return false;
+  if (sequence.kv.pages.length === 0 || sequence.isBusy) return false;
   sequence.preempt();
   return true;
 }

@@ -31,8 +31,11 @@ export class Sequence {
   lastStep = 0;
   /** Whether the prefix cache was asked for its beginning. */
   isLookedUp = false;
-  /** Whether computed tokens were ever taken back: then a replay may settle other tokens. */
-  wasTruncated = false;
+  /**
+   * Where truncations left more settled than the rollback window says: from position `at` on, tokens
+   * were computed with `settled` tokens settled. Ascending; a replay repeats it.
+   */
+  #marks: readonly { readonly at: number; readonly settled: number }[] = [];
 
   constructor(
     scope: ScopeState,
@@ -61,7 +64,10 @@ export class Sequence {
 
   /** Shortens in place. Only while no ask points at it. */
   truncate(length: number): void {
-    if (length < this.kv.computed) this.wasTruncated = true;
+    if (!this.scope.policy.lossless && this.committed > Math.max(0, length - this.rollback)) {
+      const before = this.#marks.filter(({ at }) => at < length);
+      this.#marks = [...before, { at: length, settled: this.committed }];
+    }
     this.tokens.length = length;
     this.hashes.length = length;
     this.kv.truncate(length);
@@ -79,7 +85,7 @@ export class Sequence {
     copy.committed = this.committed;
     copy.lastStep = this.lastStep;
     copy.isLookedUp = this.isLookedUp;
-    copy.wasTruncated = this.wasTruncated;
+    copy.#marks = this.#marks;
     return copy;
   }
 
@@ -93,6 +99,7 @@ export class Sequence {
       kv: new SequenceKv(this.kv.store, this.scope.initState()),
     });
     copy.isHeld = false;
+    copy.#marks = this.#marks;
     return copy;
   }
 
@@ -101,12 +108,18 @@ export class Sequence {
     this.committed = Math.max(this.committed, this.kv.computed - this.rollback);
   }
 
-  /** Whether the pages can be taken away, since computing again gives the same. */
-  get isPreemptible(): boolean {
-    return this.scope.policy.lossless || !this.wasTruncated;
+  /** How many tokens are settled when `computed` are computed. */
+  settledAt(computed: number): number {
+    const mark = this.#marks.findLast(({ at }) => at <= computed);
+    return Math.max(computed - this.rollback, mark?.settled ?? 0);
   }
 
-  /** Gives the pages back; they are computed again when needed. */
+  /** Where after `start` tokens were computed with more settled than just before; or Infinity. */
+  nextMark(start: number): number {
+    return this.#marks.find(({ at }) => at > start)?.at ?? Infinity;
+  }
+
+  /** Gives the pages back; what they held is computed again when needed, and comes out the same. */
   preempt(): void {
     this.kv.clear(this.scope.initState());
     this.isLookedUp = false;

@@ -1,5 +1,4 @@
 /** What a finished step means for sequences, pages, meters and asks. */
-import { OutOfPagesError } from "../errors.ts";
 import { type ConsultHost, settleKv } from "../kv/consult.ts";
 import type { PageStore } from "../kv/pages.ts";
 import type { KvLayout } from "../kv/policy.ts";
@@ -26,6 +25,8 @@ export class Settler {
   readonly #host: ConsultHost & { edits: PageEdit[]; retired: number[] };
   /** Sequences whose pages are only right once the waiting edits have been applied. */
   #edited: Sequence[] = [];
+  /** The sequence whose policy is consulted. */
+  #settling: Sequence | undefined;
   /** Sequences whose policy failed in this step. */
   readonly #failures = new Map<Sequence, { readonly error: unknown }>();
 
@@ -60,6 +61,7 @@ export class Settler {
     this.#edited = [];
     this.#releaseRetired();
     for (const planned of rows) this.#advance(planned);
+    for (const planned of rows) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
     rows.forEach(({ asks, to, isFinal, group }, r) => {
       for (const ask of group.asks) this.#failIfPolicyDid(ask);
@@ -88,12 +90,15 @@ export class Settler {
     for (const sequence of this.#sequences()) sequence.preempt();
   }
 
-  #advance({ group, row, to }: PlannedRow): void {
-    const { leader, start, members, waiters } = group;
+  #advance({ group: { leader, start }, row, to }: PlannedRow): void {
     leader.isBusy = false;
     leader.kv.advance(to - start);
+    leader.settle();
     leader.scope.meter.computedTokens += row.tokens.length;
     leader.scope.meter.rows++;
+  }
+
+  #settleRow({ group: { leader, members, waiters }, to }: PlannedRow): void {
     this.#settle(leader);
     if (members.length > 0) this.#settleMembers(leader, members, to);
     for (const waiter of waiters) {
@@ -121,6 +126,7 @@ export class Settler {
   #settle(sequence: Sequence): void {
     const edits = this.#host.edits.length;
     sequence.settle();
+    this.#settling = sequence;
     try {
       settleKv(sequence, sequence.scope.policy, this.#host);
     } catch (error) {
@@ -149,12 +155,20 @@ export class Settler {
     for (const page of this.#host.retired.splice(0)) this.#store.release(page);
   }
 
-  #allocate(): number {
-    const page = this.#store.allocate();
-    if (page !== undefined) return page;
-    if (this.#cache.evict(1) === 0) {
-      throw new OutOfPagesError(this.#store.total + 1, this.#store.total);
+  /** For a policy's fresh pages others have to make way: what they held can be computed again. */
+  #allocate(): number | undefined {
+    if (this.#store.free === 0 && this.#cache.evict(1) === 0) this.#preemptOther();
+    return this.#store.allocate();
+  }
+
+  /** Longest unused first, until a page is free. */
+  #preemptOther(): void {
+    const others = [...this.#sequences()]
+      .filter((other) => other !== this.#settling && other.kv.pages.length > 0)
+      .sort((a, b) => a.lastStep - b.lastStep);
+    for (const other of others) {
+      other.preempt();
+      if (this.#store.free > 0 || this.#cache.evict(1) > 0) return;
     }
-    return this.#store.allocate()!;
   }
 }

@@ -86,9 +86,10 @@ export class StepLoop {
 
   async #step(): Promise<void> {
     this.#isRunning = true;
-    let rows: readonly PlannedRow[] = [];
+    let batch: Batch | undefined;
+    const rows: PlannedRow[] = [];
     try {
-      const batch = this.#prepare((planned) => rows = planned);
+      batch = this.#prepare(rows);
       if (batch !== undefined) {
         const { answers } = await this.#options.executor.execute(batch);
         if (answers.length !== rows.length) {
@@ -97,7 +98,10 @@ export class StepLoop {
         this.#settler.succeed(rows, answers);
       }
     } catch (error) {
-      this.#fail(rows, error);
+      // A batch fails the asks it took; without one, there is no telling whose fault it is.
+      const asks = batch === undefined ? this.#asks : rows.flatMap(({ group }) => group.asks);
+      this.#settler.fail(rows, error instanceof DeviceLostError);
+      for (const ask of asks) ask.fail(error);
     } finally {
       this.#isRunning = false;
       this.#asks = this.#asks.filter((ask) => !ask.isSettled);
@@ -105,14 +109,8 @@ export class StepLoop {
     }
   }
 
-  /** Errors of a batch fail the asks it took; an error before there was a batch fails all. */
-  #fail(rows: readonly PlannedRow[], error: unknown): void {
-    if (rows.length === 0) this.#asks.forEach((ask) => ask.fail(error));
-    this.#settler.fail(rows, error instanceof DeviceLostError);
-    for (const { group } of rows) for (const ask of group.asks) ask.fail(error);
-  }
-
-  #prepare(onRows: (rows: readonly PlannedRow[]) => void): Batch | undefined {
+  /** @param rows takes what is laid out, also if that fails half-way */
+  #prepare(rows: PlannedRow[]): Batch | undefined {
     const { store } = this.#options;
     const edits = this.#settler.takeEdits();
     const { groups, takes } = this.#plan();
@@ -122,8 +120,6 @@ export class StepLoop {
       if (page === undefined) throw new EngineError("The plan used more pages than there are");
       return page;
     };
-    const rows: PlannedRow[] = [];
-    onRows(rows);
     // Before any row is laid out, so that no page is freed that a copy still reads.
     for (const { work } of takes) groups[work]!.leader.kv.truncate(groups[work]!.start);
     for (const take of takes) {
@@ -156,8 +152,9 @@ export class StepLoop {
       });
       if (missing === 0) return { groups, takes };
       const preempted = reclaim(missing, { ...room, sequences: this.#options.sequences() });
-      if (preempted === undefined) giveUp(groups[0]!, store);
-      else this.counts.preemptions += preempted;
+      if (preempted !== undefined) this.counts.preemptions += preempted;
+      else if (this.#settler.retired.length > 0) return { groups: [], takes: [] }; // free after this
+      else giveUp(groups[0]!, missing, store);
     }
   }
 
@@ -173,8 +170,7 @@ export class StepLoop {
 }
 
 /** The sequence is alone and still does not fit. */
-function giveUp(group: Group, store: PageStore): void {
-  const needed = Math.ceil(group.end / store.pageSize);
-  const error = new OutOfPagesError(Math.max(needed, store.total + 1), store.total);
-  for (const ask of group.asks) ask.fail(error);
+function giveUp({ leader, asks }: Group, missing: number, store: PageStore): void {
+  const needed = leader.kv.pages.length + missing;
+  for (const ask of asks) ask.fail(new OutOfPagesError(needed, store.total));
 }

@@ -5,7 +5,7 @@
  * of the prompt: points fixed by the sequence, so that results do not depend on load.
  */
 import type { PageEdit } from "../engine/executor.ts";
-import { EngineError } from "../errors.ts";
+import { EngineError, OutOfPagesError } from "../errors.ts";
 import type { KvEdit, KvLayout, KvPolicy, KvView } from "./policy.ts";
 import type { SequenceKv } from "./sequence_kv.ts";
 
@@ -14,13 +14,14 @@ export interface Consulted {
   readonly kv: SequenceKv;
   readonly tokens: readonly number[];
   readonly promptLength: number;
-  readonly rollback: number;
+  /** How many tokens are settled when `computed` are computed. */
+  settledAt(computed: number): number;
 }
 
 /** What a consultation needs from the engine. */
 export interface ConsultHost {
-  /** A page with one holder. @throws if there is none */
-  allocate(): number;
+  /** A page with one holder, or undefined if there is none. */
+  allocate(): number | undefined;
   /** Pages to release once the edits have been applied. */
   readonly retired: number[];
   /** To apply before anything else touches the pool. */
@@ -37,7 +38,7 @@ export function nextConsult({ kv, promptLength }: Consulted, pageSize: number): 
 /** Settles what has left the rollback window and consults the policy at each point on the way. */
 export function settleKv(sequence: Consulted, policy: KvPolicy, host: ConsultHost): void {
   const { kv } = sequence;
-  const settled = kv.computed - sequence.rollback;
+  const settled = sequence.settledAt(kv.computed);
   while (kv.settled < settled) {
     const point = nextConsult(sequence, kv.store.pageSize);
     if (point > settled) break;
@@ -120,14 +121,18 @@ function keep(
   host.retired.push(...old);
 }
 
-/** All pages or none. */
-function allocateAll(count: number, { store }: SequenceKv, host: ConsultHost): number[] {
+/** @throws {OutOfPagesError} if there are not so many; then none is taken */
+function allocateAll(count: number, kv: SequenceKv, host: ConsultHost): number[] {
   const pages: number[] = [];
-  try {
-    while (pages.length < count) pages.push(host.allocate());
-  } catch (error) {
-    for (const page of pages) store.release(page);
-    throw error;
+  while (pages.length < count) {
+    const page = host.allocate();
+    if (page !== undefined) {
+      pages.push(page);
+      continue;
+    }
+    for (const taken of pages) kv.store.release(taken);
+    // The old pages are needed until their survivors have been copied.
+    throw new OutOfPagesError(kv.pages.length + count, kv.store.total);
   }
   return pages;
 }

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { greedySampling, OutOfPagesError } from "../../../runtime/mod.ts";
 import { fakeLogits } from "../../fakes/fake_executor.ts";
-import { fakeEngine, letters } from "./_fixtures.ts";
+import { windowPolicy } from "../../fakes/window_policy.ts";
+import { fakeEngine, letters, testScope } from "./_fixtures.ts";
 
 const vocab = 24;
 
@@ -87,4 +88,29 @@ Deno.test("many branches of one request do not hold up another", async () => {
   assertEquals(engine.stats().steps - before, 1);
   await all;
   for (const branch of branches) branch[Symbol.dispose]();
+});
+
+Deno.test("preemption does not show under an evicting policy, whatever was truncated before", async () => {
+  const decode = async (pages: number) => {
+    await using setup = fakeEngine({ pages }, { findPolicy: () => windowPolicy });
+    const { engine } = setup;
+    const rows: Float32Array[] = [];
+    const scope = () => testScope({ kv: { name: "test-window", params: { sinks: 1, recent: 5 } } });
+    const sessions = [0, 1, 2, 3].map((seed) =>
+      engine.session(letters(11, seed), { rollback: 2 * seed, scope: scope() })
+    );
+    for (let round = 0; round < 12; round++) {
+      for (const [seed, session] of sessions.entries()) {
+        session.append(letters(3, round + seed));
+        rows.push(...await session.logits({ last: 1 + round % 2 }));
+        session.truncate(Math.max(session.committed, session.length - round % 5));
+      }
+    }
+    for (const session of sessions) session[Symbol.dispose]();
+    return { rows, preemptions: engine.stats().preemptions };
+  };
+  const [roomy, tight] = [await decode(200), await decode(12)];
+  assertEquals(tight.rows, roomy.rows);
+  assertEquals(roomy.preemptions, 0);
+  assert(tight.preemptions > 10);
 });
