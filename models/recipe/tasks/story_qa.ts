@@ -1,10 +1,8 @@
-import { sample, type Task } from "../task.ts";
+import { sample, type Split, type Task } from "../task.ts";
 import type { TaskRng } from "../rng.ts";
 import { COLOURS, FIRST, NOUNS, PLACES, proper } from "../words.ts";
-import type { Split } from "../task.ts";
 
-const VERBS = ["took", "found", "lost", "hid", "saw"] as const;
-const EVENT = /([A-Z][a-z]+) (took|found|lost|hid|saw) (the \w+ \w+) in (the \w+)\./g;
+const VERBS = ["taken", "found", "lost", "hidden", "seen"] as const;
 const EXTRA = [
   "It was a sunny day.",
   "Everyone was happy.",
@@ -13,73 +11,65 @@ const EXTRA = [
   "A small wind came up.",
 ];
 
-interface Event {
-  readonly who: string;
-  readonly verb: string;
-  readonly what: string;
-  readonly where: string;
-}
-
-function story(rng: TaskRng, split: Split): Event[] {
-  const count = rng.between(2, 5);
+/** Lines of the story, shuffled: who did something to a thing, where they were, what they had. */
+function story(rng: TaskRng, split: Split): string[] {
+  const count = rng.between(2, 4);
   const names = new Set<string>();
   while (names.size < count) names.add(proper(rng, split, FIRST));
-  const nouns = rng.sample(NOUNS, count);
+  const nouns = rng.sample(NOUNS, 2 * count);
   const places = rng.sample(PLACES, count);
-  return [...names].map((who, i) => ({
-    who,
-    verb: rng.pick(VERBS),
-    what: `the ${rng.pick(COLOURS)} ${nouns[i]}`,
-    where: `the ${places[i]}`,
-  }));
+  const lines = [...names].flatMap((who, i) => [
+    `The ${rng.pick(COLOURS)} ${nouns[i]} was ${rng.pick(VERBS)} by ${who}.`,
+    `${who} was in the ${places[i]}.`,
+    `${who} had a ${rng.pick(COLOURS)} ${nouns[count + i]}.`,
+  ]);
+  const kept = rng.sample(lines, rng.between(count + 1, lines.length));
+  for (let i = rng.int(3); i > 0; i--) kept.splice(rng.int(kept.length + 1), 0, rng.pick(EXTRA));
+  return kept;
 }
 
-/** Who, what or where in a story of two to five events in different places. */
+/** How a line can be asked for; the answer is the line without its full stop. */
+const KINDS: readonly (readonly [line: RegExp, ask: string])[] = [
+  [/^The (\w+ \w+) was (\w+) by \w+\.$/, "Who was the $1 $2 by?"],
+  [/^([A-Z]\w+) was in the \w+\.$/, "Where was $1?"],
+  [/^([A-Z]\w+) had a \w+ \w+\.$/, "What did $1 have?"],
+];
+
+function questionOf(line: string): string | undefined {
+  const kind = KINDS.find(([pattern]) => pattern.test(line));
+  return kind && line.replace(kind[0], kind[1]);
+}
+
+function ask(rng: TaskRng, lines: readonly string[]): string {
+  return rng.pick(lines.flatMap((line) => questionOf(line) ?? []));
+}
+
+const linesOf = (question: string) => (question.split("\n")[0] ?? "").split(/(?<=\.) /);
+
+function answer(question: string): string {
+  const asked = question.slice(question.lastIndexOf("\n") + 1);
+  const line = linesOf(question).find((line) => questionOf(line) === asked);
+  if (line === undefined) throw new Error("no such event in the story");
+  return line.slice(0, -1);
+}
+
+/** Who, where or what in a story about two to four people; answered by a sentence of the story. */
 export const storyQa: Task = {
   name: "qa",
   generate(rng, split) {
-    const events = story(rng, split);
-    const lines = events.map((e) => `${e.who} ${e.verb} ${e.what} in ${e.where}.`);
-    for (let i = rng.int(3); i > 0; i--) {
-      lines.splice(rng.int(lines.length + 1), 0, rng.pick(EXTRA));
-    }
-    const question = `${lines.join(" ")}\n${ask(rng, events)}`;
+    const lines = story(rng, split);
+    const question = `${lines.join(" ")}\n${ask(rng, lines)}`;
     return sample("qa", question, answer(question));
   },
   solve: answer,
   again(rng, question) {
-    const next = ask(rng, eventsOf(question));
-    const end = question.lastIndexOf("\n") + 1;
-    return { ask: next, answer: answer(question.slice(0, end) + next) };
+    const next = ask(rng, linesOf(question));
+    return { ask: next, answer: answer(`${question.split("\n")[0]}\n${next}`) };
   },
-  values: (question) => [...question.matchAll(EVENT)].map((m) => m[1] ?? ""),
+  values(question) {
+    const people = linesOf(question).flatMap((line) => [
+      ...line.matchAll(/by ([A-Z]\w+)\.|^([A-Z]\w+) (?:had|was in)/g),
+    ]);
+    return people.map((found) => found[1] ?? found[2] ?? "");
+  },
 };
-
-function ask(rng: TaskRng, events: readonly Event[]): string {
-  const e = rng.pick(events);
-  return rng.pick([
-    `Who ${e.verb} ${e.what}?`,
-    `Where was ${e.what}?`,
-    `What was in ${e.where}?`,
-    `Who was in ${e.where}?`,
-  ]);
-}
-
-function eventsOf(question: string): Event[] {
-  return [...question.matchAll(EVENT)].map(([, who = "", verb = "", what = "", where = ""]) => ({
-    who,
-    verb,
-    what,
-    where,
-  }));
-}
-
-function answer(question: string): string {
-  const asked = question.slice(question.lastIndexOf("\n") + 1);
-  const event = eventsOf(question).find((e) =>
-    asked.includes(`${e.what}?`) || asked.includes(`${e.where}?`)
-  );
-  if (!event) throw new Error("no such event in the story");
-  if (asked.startsWith("Who")) return event.who;
-  return asked.startsWith("Where") ? event.where : event.what;
-}
