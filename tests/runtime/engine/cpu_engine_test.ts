@@ -1,13 +1,13 @@
 /**
- * The engine on the CPU backend with a real model of 260 K parameters: the laws of every model, and
+ * The engine on each backend with a real model of 260 K parameters: the laws of every model, and
  * the same greedy tokens as an independent implementation, however the work is cut up.
  */
 import { assert, assertEquals } from "@std/assert";
-import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
 import { createEngine, type Engine, type EngineLimits } from "../../../runtime/engine/engine.ts";
 import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
 import { loadDecoder } from "../../../runtime/models/mod.ts";
 import { greedySampling, type Session, type TokenId } from "../../../runtime/mod.ts";
+import { backends } from "../../_backends.ts";
 import { hasSharedData, sharedData, testWithSharedData } from "../../_shared_data.ts";
 import { testLanguageModel } from "../../conformance/language_model.ts";
 import { readLlama2c } from "../../fakes/llama2c.ts";
@@ -19,11 +19,16 @@ interface PoolOptions {
   readonly limits?: EngineLimits;
 }
 
-function storyEngine({ pages = 256, pageSize = 16, limits = {} }: PoolOptions = {}): Engine {
+type CreateBackend = (typeof backends)[number]["create"];
+
+function storyEngine(
+  create: CreateBackend,
+  { pages = 256, pageSize = 16, limits = {} }: PoolOptions = {},
+): Engine {
   const read = (name: string) => Deno.readFileSync(sharedData(`models/stories260K/${name}`));
   const { config, weights } = readLlama2c(read("stories260K.bin"));
   const vocab = loadLlama2cTokenizer(read("tok512.bin"));
-  const backend = createCpuBackend();
+  const backend = create();
   const executor = createLocalExecutor(loadDecoder(config, weights, backend), backend, {
     pages,
     pageSize,
@@ -32,8 +37,8 @@ function storyEngine({ pages = 256, pageSize = 16, limits = {} }: PoolOptions = 
   return createEngine({ id: "stories260K", vocab, executor, limits });
 }
 
-function openModel(options: PoolOptions) {
-  const model = storyEngine(options);
+function openModel(create: CreateBackend, options: PoolOptions) {
+  const model = storyEngine(create, options);
   return {
     model,
     openSessions: () => model.stats().openSessions,
@@ -45,12 +50,15 @@ function openModel(options: PoolOptions) {
 }
 
 const ignore = hasSharedData ? undefined : "shared test data not present";
-testLanguageModel("CPU engine", () => openModel({}), { ignore });
-testLanguageModel(
-  "CPU engine with small steps and pages",
-  () => openModel({ pages: 150, pageSize: 4, limits: { stepTokens: 16, chunkTokens: 7 } }),
-  { ignore },
-);
+for (const { name, create } of backends) {
+  testLanguageModel(`${name} engine`, () => openModel(create, {}), { ignore });
+  const small = { pages: 150, pageSize: 4, limits: { stepTokens: 16, chunkTokens: 7 } };
+  testLanguageModel(
+    `${name} engine with small steps and pages`,
+    () => openModel(create, small),
+    { ignore },
+  );
+}
 
 interface Golden {
   readonly prompt: TokenId[];
@@ -132,35 +140,39 @@ const ways: readonly (readonly [string, Way, PoolOptions])[] = [
   ["with wrong proposals", speculated, { pageSize: 4 }],
   ["with trees", branched, { pageSize: 4 }],
 ];
-for (const [name, way, options] of ways) {
-  testWithSharedData(`CPU engine decodes the golden completions ${name}`, async () => {
-    await using engine = storyEngine(options);
-    for (const golden of await goldens()) {
-      assertEquals(await way(engine, golden), golden.completion);
-    }
-    engine.checkPages();
-  });
-}
+for (const { name, create } of backends) registerGoldens(name, create);
 
-testWithSharedData("CPU engine decodes the golden completions all at once", async () => {
-  await using engine = storyEngine({ limits: { stepTokens: 20 } });
-  const cases = await goldens();
-  const all = [...cases, ...cases].flatMap((golden) =>
-    [plain, forked, branched].map((way) => way(engine, golden))
-  );
-  const expected = [...cases, ...cases].flatMap(({ completion: ids }) => [ids, ids, ids]);
-  assertEquals(await Promise.all(all), expected);
-});
+function registerGoldens(name: string, create: CreateBackend): void {
+  for (const [way, decode, options] of ways) {
+    testWithSharedData(`${name} engine decodes the golden completions ${way}`, async () => {
+      await using engine = storyEngine(create, options);
+      for (const golden of await goldens()) {
+        assertEquals(await decode(engine, golden), golden.completion);
+      }
+      engine.checkPages();
+    });
+  }
 
-testWithSharedData(
-  "CPU engine decodes the golden completions in a pool too small for all",
-  async () => {
-    await using engine = storyEngine({ pages: 20, pageSize: 8 });
+  testWithSharedData(`${name} engine decodes the golden completions all at once`, async () => {
+    await using engine = storyEngine(create, { limits: { stepTokens: 20 } });
     const cases = await goldens();
-    const longest = Math.max(...cases.map((one) => one.prompt.length + one.completion.length));
-    assert(longest < 20 * 8 && longest * cases.length > 3 * 20 * 8, "the pool is tight");
-    const tokens = await Promise.all(cases.map((golden) => plain(engine, golden)));
-    assertEquals(tokens, cases.map(({ completion }) => completion));
-    assert(engine.stats().preemptions > 0);
-  },
-);
+    const all = [...cases, ...cases].flatMap((golden) =>
+      [plain, forked, branched].map((way) => way(engine, golden))
+    );
+    const expected = [...cases, ...cases].flatMap(({ completion: ids }) => [ids, ids, ids]);
+    assertEquals(await Promise.all(all), expected);
+  });
+
+  testWithSharedData(
+    `${name} engine decodes the golden completions in a pool too small for all`,
+    async () => {
+      await using engine = storyEngine(create, { pages: 20, pageSize: 8 });
+      const cases = await goldens();
+      const longest = Math.max(...cases.map((one) => one.prompt.length + one.completion.length));
+      assert(longest < 20 * 8 && longest * cases.length > 3 * 20 * 8, "the pool is tight");
+      const tokens = await Promise.all(cases.map((golden) => plain(engine, golden)));
+      assertEquals(tokens, cases.map(({ completion }) => completion));
+      assert(engine.stats().preemptions > 0);
+    },
+  );
+}

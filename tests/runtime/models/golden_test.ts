@@ -1,6 +1,5 @@
 /** Against Hugging Face transformers; see tests/golden/make_logits.py. */
 import { assert, assertEquals } from "@std/assert";
-import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
 import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
 import type { WeightSource } from "../../../runtime/formats/weights.ts";
 import {
@@ -11,6 +10,7 @@ import {
   usableContext,
 } from "../../../runtime/models/mod.ts";
 import type { Want } from "../../../runtime/engine/executor.ts";
+import { backends, type TestedBackend } from "../../_backends.ts";
 import { hashedWeights } from "../../fakes/hashed_weights.ts";
 import { rowsOf, Sequence } from "../../fakes/sequence.ts";
 import golden from "../../golden/logits.json" with { type: "json" };
@@ -31,16 +31,24 @@ const cases: Readonly<Record<string, Case>> = golden.cases as Record<string, unk
 >;
 
 /**
- * Largest error relative to the largest value of a row. The reference keeps norms, softmax and
+ * Largest error on the reference backend relative to the largest value of a row. The reference keeps norms, softmax and
  * rotary angles in f32 and has six digits after the point; ours rounds every op's output to f32.
  */
 const tolerance = 4e-6;
 
-function assertRow(actual: Float32Array, expected: readonly number[], what: string): void {
+function assertRow(
+  actual: Float32Array,
+  expected: readonly number[],
+  what: string,
+  errorFactor: number,
+): void {
   assertEquals(actual.length, expected.length, what);
   const size = Math.max(...expected.map(Math.abs));
   const error = Math.max(...expected.map((value, i) => Math.abs(value - actual[i]!)));
-  assert(error <= tolerance * size, `${what}: off by ${error} where values reach ${size}`);
+  assert(
+    error <= errorFactor * tolerance * size,
+    `${what}: off by ${error} where values reach ${size}`,
+  );
 }
 
 /** Logits of all tokens, then hidden states of the last token for layers 0 and up. */
@@ -49,8 +57,9 @@ async function compute(
   weights: WeightSource,
   tokens: readonly number[],
   chunks: readonly number[],
+  { create }: TestedBackend,
 ): Promise<{ logits: Float32Array[]; hidden: Float32Array[] }> {
-  using backend = createCpuBackend();
+  using backend = create();
   await using executor = createLocalExecutor(loadDecoder(config, weights, backend), backend, {
     pages: 8,
     pageSize: 8,
@@ -75,30 +84,38 @@ async function compute(
 function assertCase(
   { positions, logits, hidden }: Case,
   actual: { logits: Float32Array[]; hidden: Float32Array[] },
+  { errorFactor }: TestedBackend,
 ): void {
   for (const [i, position] of positions.entries()) {
-    assertRow(actual.logits[position]!, logits[i]!, `logits at ${position}`);
+    assertRow(actual.logits[position]!, logits[i]!, `logits at ${position}`, errorFactor);
   }
   assertEquals(actual.hidden.length, hidden.length);
   for (const [layer, state] of hidden.entries()) {
-    assertRow(actual.hidden[layer]!, state, `hidden state after layer ${layer}`);
+    assertRow(actual.hidden[layer]!, state, `hidden state after layer ${layer}`, errorFactor);
   }
 }
 
-for (const [name, golden] of Object.entries(cases)) {
+for (const backend of backends) {
+  for (const [name, golden] of Object.entries(cases)) registerCase(name, golden, backend);
+}
+
+function registerCase(name: string, golden: Case, backend: TestedBackend): void {
   const { tokens, shapes } = golden;
 
-  Deno.test(`loadDecoder() reproduces transformers' logits: ${name}`, async () => {
+  Deno.test(`loadDecoder() on ${backend.name} reproduces transformers' logits: ${name}`, async () => {
     const config = configFromJson(golden.config);
-    const whole = await compute(config, hashedWeights(shapes), tokens, [tokens.length]);
-    assertCase(golden, whole);
-    const chunked = await compute(config, hashedWeights(shapes), tokens, [1, 12, 1, 1, 20, 5]);
+    const run = (chunks: readonly number[]) =>
+      compute(config, hashedWeights(shapes), tokens, chunks, backend);
+    const whole = await run([tokens.length]);
+    assertCase(golden, whole, backend);
+    const chunked = await run([1, 12, 1, 1, 20, 5]);
     assertEquals(chunked, whole, "chunks of a prompt change nothing, to the bit");
   });
 
-  Deno.test(`loadDecoder() reproduces transformers' logits from a GGUF file: ${name}`, async () => {
+  Deno.test(`loadDecoder() on ${backend.name} reproduces them from a GGUF file: ${name}`, async () => {
     using gguf = ggufOf(configFromJson(golden.config), hashedWeights(shapes));
     const config = configFromGguf(gguf.metadata, gguf);
-    assertCase(golden, await compute(config, gguf, tokens, [tokens.length]));
+    const actual = await compute(config, gguf, tokens, [tokens.length], backend);
+    assertCase(golden, actual, backend);
   });
 }

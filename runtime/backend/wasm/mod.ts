@@ -1,0 +1,157 @@
+/**
+ * The WebAssembly backend: f32 in 128-bit SIMD, one thread. Kernels are emitted by kernels/*.ts; this
+ * folder's other files check shapes, lay out memory and call them.
+ *
+ * A row's result is the same to the bit whatever else is in the batch, however its prompt was cut
+ * into chunks and wherever its pages lie: every kernel fixes its order of additions by that row
+ * alone, and no instruction is used whose result the engine may choose.
+ */
+import { ClosedError } from "../../errors.ts";
+import type { Backend, Ops, Tensor } from "../backend.ts";
+import { elements, matrix, sameShape } from "../cpu/tensor.ts";
+import { ShapeError } from "../../errors.ts";
+import { attention } from "./attention.ts";
+import { Heap } from "./heap.ts";
+import { hasSimd, instantiate } from "./kernels/mod.ts";
+import { kvCopy, kvWrite } from "./kv.ts";
+import { WasmKvPool, wasmPool } from "./kv_pool.ts";
+import { linear } from "./linear.ts";
+import { rope } from "./rope.ts";
+import { asRows, pickRows } from "./rows.ts";
+import type { Step } from "./step.ts";
+import { f32Bytes, Scope, WasmTensor, wasmTensor } from "./tensor.ts";
+
+export { WasmKvPool } from "./kv_pool.ts";
+
+/** Whether the backend works here: it needs 128-bit SIMD. */
+export const isWasmSupported = hasSimd;
+
+/** Settings of the backend. */
+export interface WasmBackendOptions {
+  /** Limit of memory in pages of 64 KiB. @default all that 32-bit addresses reach, 4 GiB */
+  readonly maxPages?: number;
+}
+
+/**
+ * Opens the backend with a memory of its own, which goes when nothing refers to it any more.
+ *
+ * @throws {WebAssembly.CompileError} without 128-bit SIMD, see {@link isWasmSupported}
+ */
+export function createWasmBackend({ maxPages }: WasmBackendOptions = {}): Backend {
+  const heap = new Heap(maxPages);
+  const scope = new Scope(heap);
+  const step: Step = { heap, scope, kernels: instantiate(heap.memory) };
+  const ops = createOps(step);
+  let closed = false;
+  return {
+    name: "wasm",
+    limits: { maxBindingBytes: heap.maxPages * 65_536, f16: false, subgroups: false },
+    tensor(label, shape, dtype, data) {
+      if (closed) throw new ClosedError("The backend was closed");
+      if (dtype !== "f32") {
+        throw new TypeError(`Cannot make tensor ${label}: the backend has f32, not ${dtype}`);
+      }
+      return upload(heap, label, shape, data);
+    },
+    kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
+    record: (build) => scope.run(() => build(ops)),
+    read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
+    [Symbol.dispose]() {
+      closed = true;
+    },
+  };
+}
+
+function upload(
+  heap: Heap,
+  label: string,
+  shape: readonly number[],
+  data: Float32Array | undefined,
+): WasmTensor {
+  const size = elements(label, shape);
+  if (data !== undefined && data.length !== size) {
+    throw new RangeError(
+      `Cannot make tensor ${label}: [${shape.join(", ")}] is ${size} values, got ${data.length}`,
+    );
+  }
+  const bytes = f32Bytes(shape, size);
+  const address = heap.take(`tensor ${label}`, bytes);
+  if (data === undefined) heap.floats.fill(0, address / 4, address / 4 + size);
+  else heap.floats.set(data, address / 4);
+  return new WasmTensor(heap, label, [...shape], "f32", address, bytes);
+}
+
+function read(step: Step, tensor: Tensor): Float32Array {
+  const source = wasmTensor("read", tensor, step.heap);
+  const size = elements(source.label, source.shape);
+  const copy = (x: WasmTensor) => step.heap.floats.slice(x.address / 4, x.address / 4 + size);
+  if (source.layout === "rows") return copy(source);
+  return step.scope.run(() => copy(asRows(step, "read", source)));
+}
+
+function createOps(step: Step): Ops {
+  const { heap, kernels, scope } = step;
+  /** Checks a tensor that ops read row by row. */
+  const rowsOf = (op: string, x: Tensor) => asRows(step, op, wasmTensor(op, x, heap));
+  /** An op on each value by itself; works on the padding as well. */
+  const elementwise = (op: "add" | "swiglu") => (x: Tensor, y: Tensor): WasmTensor => {
+    sameShape(op, x, y);
+    const a = rowsOf(op, x), b = rowsOf(op, y);
+    const z = scope.alloc(op, x.shape);
+    kernels[op](a.address, b.address, z.address, z.bytes);
+    return z;
+  };
+  return {
+    embed: (table, tokens) =>
+      pickRows(step, "embed", wasmTensor("embed", table, heap), tokens, "Token"),
+    rmsNorm: (x, weight, eps) =>
+      rmsNorm(step, rowsOf("rms_norm", x), wasmTensor("rms_norm", weight, heap), eps),
+    linear: (x, weight, bias) =>
+      linear(
+        step,
+        wasmTensor("linear", x, heap),
+        wasmTensor("linear", weight, heap),
+        bias && wasmTensor("linear", bias, heap),
+      ),
+    add: elementwise("add"),
+    swiglu: elementwise("swiglu"),
+    rope: (x, positions, spec) => rope(step, rowsOf("rope", x), positions, spec),
+    kvWrite: (pool, layer, k, v, rows, slots) =>
+      kvWrite(
+        wasmPool("kv_write", pool, heap),
+        layer,
+        rowsOf("kv_write", k),
+        rowsOf("kv_write", v),
+        rows,
+        slots,
+      ),
+    attention: (q, pool, layer, rows, options) =>
+      attention(
+        step,
+        rowsOf("attention", q),
+        wasmPool("attention", pool, heap),
+        layer,
+        rows,
+        options,
+      ),
+    gatherRows: (x, rows) =>
+      pickRows(step, "gather_rows", wasmTensor("gather_rows", x, heap), rows, "Row"),
+    kvCopy: (pool, from, to) => kvCopy(wasmPool("kv_copy", pool, heap), from, to),
+  };
+}
+
+/** x [rows, n * cols], weight [cols]; each run of `cols` columns is normalised by itself. */
+function rmsNorm(step: Step, x: WasmTensor, weight: WasmTensor, eps: number): WasmTensor {
+  const [rows, width] = matrix("rms_norm", x);
+  const cols = weight.shape[0] ?? 0;
+  if (weight.shape.length !== 1 || cols === 0 || width % cols !== 0) {
+    throw new ShapeError(
+      "rms_norm",
+      `rows of ${width} columns do not divide into a weight of [${weight.shape.join(", ")}]`,
+    );
+  }
+  const y = step.scope.alloc("rms_norm", x.shape);
+  const count = rows * (width / cols);
+  step.kernels.rmsNorm(x.address, weight.address, y.address, count, cols, eps);
+  return y;
+}

@@ -1,0 +1,25 @@
+/** What every op of the WebAssembly backend works with. */
+import type { Heap } from "./heap.ts";
+import type { Kernels } from "./kernels/mod.ts";
+import type { Scope } from "./tensor.ts";
+
+/** One backend's memory, functions and running step. */
+export interface Step {
+  readonly heap: Heap;
+  readonly kernels: Kernels;
+  readonly scope: Scope;
+}
+
+/** `compute(key)` once per step and `kind`. */
+export function once<K extends object, V>(
+  { scope }: Step,
+  kind: string,
+  key: K,
+  compute: (key: K) => V,
+): V {
+  let byKey = scope.shared.get(kind) as Map<K, V> | undefined;
+  if (byKey === undefined) scope.shared.set(kind, byKey = new Map<K, V>());
+  let value = byKey.get(key);
+  if (value === undefined) byKey.set(key, value = compute(key));
+  return value;
+}

@@ -1,0 +1,116 @@
+/** Tensors of the WebAssembly backend, and the steps they live in. */
+import { ClosedError, ShapeError } from "../../errors.ts";
+import type { DType, Tensor } from "../backend.ts";
+import { elements } from "../cpu/tensor.ts";
+import type { Heap } from "./heap.ts";
+
+/**
+ * How a matrix lies in memory: row by row, or in groups of four rows with the four values of a
+ * column side by side (see kernels/interleave.ts).
+ */
+export type Layout = "rows" | "fours";
+
+/** A block of the heap. Tensors are made as "rows"; `linear` interleaves its weights on first use. */
+export class WasmTensor implements Tensor {
+  layout: Layout = "rows";
+  #address: number | undefined;
+
+  constructor(
+    readonly heap: Heap,
+    readonly label: string,
+    readonly shape: readonly number[],
+    readonly dtype: DType,
+    address: number,
+    readonly bytes: number,
+  ) {
+    this.#address = address;
+  }
+
+  /** @throws {ClosedError} after disposal */
+  get address(): number {
+    if (this.#address === undefined) throw new ClosedError(`Tensor ${this.label} was freed`);
+    return this.#address;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#address === undefined) return;
+    this.heap.give(this.#address, this.bytes);
+    this.#address = undefined;
+  }
+}
+
+/** Bytes of an f32 tensor: matrices have room for whole groups of four rows. */
+export function f32Bytes(shape: readonly number[], size: number): number {
+  const [rows, cols] = shape;
+  const padded = shape.length === 2 && rows !== undefined && cols !== undefined
+    ? Math.ceil(rows / 4) * 4 * cols
+    : Math.ceil(size / 4) * 4;
+  return 4 * padded;
+}
+
+/** The only check from "any tensor" to "a tensor of this backend". */
+export function wasmTensor(op: string, tensor: Tensor, heap: Heap): WasmTensor {
+  if (tensor instanceof WasmTensor && tensor.heap === heap) return tensor;
+  throw new ShapeError(op, `tensor ${tensor.label} belongs to another backend`);
+}
+
+/** What is allocated while a step is recorded, and freed at its end. */
+export class Scope {
+  #open: Disposable[] | undefined;
+  /** What ops of one step compute once and share, by what it was computed from. */
+  readonly shared = new Map<unknown, unknown>();
+
+  constructor(readonly heap: Heap) {}
+
+  /** An output tensor with arbitrary values: ops write every one of them. */
+  alloc(label: string, shape: readonly number[]): WasmTensor {
+    const bytes = f32Bytes(shape, elements(label, shape));
+    const address = this.heap.take(label, bytes);
+    return this.#keep(new WasmTensor(this.heap, label, shape, "f32", address, bytes));
+  }
+
+  /** A block for tables and intermediate results. */
+  block(label: string, bytes: number): number {
+    const address = this.heap.take(label, bytes);
+    this.#keep({ [Symbol.dispose]: () => this.heap.give(address, bytes) });
+    return address;
+  }
+
+  /** Frees `resource` at the end of the step. */
+  #keep<T extends Disposable>(resource: T): T {
+    if (this.#open === undefined) {
+      resource[Symbol.dispose]();
+      throw new ClosedError("Ops were used outside of record()");
+    }
+    this.#open.push(resource);
+    return resource;
+  }
+
+  /** Runs `build` and frees what it allocated, except tensors within its result. */
+  run<T>(build: () => T): T {
+    if (this.#open !== undefined) throw new ClosedError("record() cannot be nested");
+    const made: Disposable[] = [];
+    this.#open = made;
+    const kept = new Set<unknown>();
+    try {
+      const result = build();
+      collectTensors(result, kept);
+      return result;
+    } finally {
+      this.#open = undefined;
+      this.shared.clear();
+      for (const resource of made) if (!kept.has(resource)) resource[Symbol.dispose]();
+    }
+  }
+}
+
+/** Tensors in a value made of plain objects, arrays and maps. */
+function collectTensors(value: unknown, found: Set<unknown>): void {
+  if (value === null || typeof value !== "object" || found.has(value)) return;
+  if (value instanceof WasmTensor) found.add(value);
+  else if (Array.isArray(value)) { for (const item of value) collectTensors(item, found); }
+  else if (value instanceof Map) { for (const item of value.values()) collectTensors(item, found); }
+  else if (Object.getPrototypeOf(value) === Object.prototype) {
+    for (const item of Object.values(value)) collectTensors(item, found);
+  }
+}
