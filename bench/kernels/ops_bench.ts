@@ -7,13 +7,17 @@
  */
 import type { Backend, Ops, Tensor } from "../../runtime/backend/backend.ts";
 import { createCpuBackend } from "../../runtime/backend/cpu/mod.ts";
+import { createWasmBackend } from "../../runtime/backend/wasm/mod.ts";
 import { createRng, seedFrom } from "../../runtime/rng.ts";
 import { type Report, round, summary } from "../_report.ts";
 import { benchDecoder } from "./decoder_bench.ts";
 
 const ROUNDS = 15;
 const ROUND_MS = 10;
-const backends: readonly (() => Backend | Promise<Backend>)[] = [createCpuBackend];
+const backends: readonly (() => Backend | Promise<Backend>)[] = [
+  createCpuBackend,
+  createWasmBackend,
+];
 
 /** Reports all ops on all backends. */
 export async function benchKernels(report: Report): Promise<void> {

@@ -2,9 +2,11 @@
 import { NotFoundError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { createCpuBackend } from "./cpu/mod.ts";
+import { createWasmBackend, isWasmSupported } from "./wasm/mod.ts";
 
 /** Name -> how to open it, fastest first; undefined where it cannot run on this machine. */
 const backends: Readonly<Record<string, () => Promise<Backend | undefined>>> = {
+  wasm: () => Promise.resolve(isWasmSupported() ? createWasmBackend() : undefined),
   cpu: () => Promise.resolve(createCpuBackend()),
 };
 
