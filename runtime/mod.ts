@@ -6,6 +6,7 @@ export { choiceConstraint } from "./constraints/choice.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
 export {
   argMax,
+  entropy,
   greedySampling,
   hasPenalties,
   largest,

@@ -2,6 +2,7 @@
 import {
   type Constraint,
   forkSeed,
+  type LanguageModel,
   requireCapabilities,
   type Sampled,
   type SamplingParams,
@@ -173,7 +174,10 @@ export async function complete(branches: readonly TextBranch[]): Promise<readonl
 export function chunkOf(
   choice: number,
   draws: readonly Sampled[],
-  { models: { model }, logprobs }: DrawingContext,
+  { models: { model }, logprobs }: {
+    readonly models: { readonly model: Pick<LanguageModel, "vocab"> };
+    readonly logprobs: number | undefined;
+  },
 ): Chunk {
   if (!model.vocab) {
     const text = draws.map((sampled) => sampled.text ?? "").join("");
