@@ -44,8 +44,7 @@ export async function chargeFollowers(
   for (let count = bill.count;;) {
     const charged = chargeRead(read, charge, prices);
     if (read.length < count || count >= charge.vocabSize) return charged;
-    const unread = read.at(-1)!.logprob - charge.strength * prices.least;
-    if (charged[needed - 1]!.logprob > unread) return charged;
+    if (isAhead(charged[needed - 1]!, chargeOf(read.at(-1)!, charge, prices.least))) return charged;
     count = Math.min(4 * count, charge.vocabSize);
     read = await more(count);
     await charge.diversity.prepare(read.map(({ token }) => token.token));
@@ -54,13 +53,23 @@ export async function chargeFollowers(
 
 function chargeRead(
   followers: readonly Follower[],
-  { strength, isExempt }: GroupCharge,
+  charge: GroupCharge,
   prices: Prices,
 ): Follower[] {
   return followers
-    .map(({ token, logprob }) => {
-      const price = isExempt(token.token) ? 0 : prices.of(token.token);
-      return { token, logprob: logprob - strength * price };
+    .map((follower) => {
+      const { token } = follower.token;
+      return chargeOf(follower, charge, charge.isExempt(token) ? 0 : prices.of(token));
     })
     .sort((a, b) => b.logprob - a.logprob || a.token.token - b.token.token);
+}
+
+function chargeOf({ token, logprob }: Follower, { strength }: GroupCharge, price: number) {
+  return { token, logprob: logprob - strength * price };
+}
+
+/** Whether `follower` is before everything that was read after `last`: ties have higher ids. */
+function isAhead(follower: Follower, last: Follower): boolean {
+  if (follower.logprob !== last.logprob) return follower.logprob > last.logprob;
+  return follower.token.token <= last.token.token;
 }
