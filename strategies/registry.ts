@@ -1,6 +1,9 @@
 /** Every strategy there is, one line each. */
 export { beam } from "./beam.ts";
 export { bestOfN } from "./best_of_n.ts";
+export { cautiousNtp } from "./cautious_ntp.ts";
+export { diverseBeam } from "./diverse_beam.ts";
 export { greedy } from "./greedy.ts";
 export { sample } from "./sample.ts";
 export { selfConsistency } from "./self_consistency.ts";
+export { stochasticBeam } from "./stochastic_beam.ts";

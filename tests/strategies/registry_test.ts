@@ -5,6 +5,7 @@ import { type StrategyCase, testStrategy } from "../conformance/strategy.ts";
 
 const greedy = getStrategy("greedy");
 const sample = getStrategy("sample");
+const beam = getStrategy("beam");
 
 /** What each strategy declares. Strategies without an entry are tested with their defaults. */
 const cases: Readonly<Record<string, StrategyCase>> = {
@@ -29,6 +30,60 @@ const cases: Readonly<Record<string, StrategyCase>> = {
     same: [
       { params: { num_samples: 1 }, as: sample },
       { params: {}, sampling: { temperature: 0 }, as: greedy },
+    ],
+  },
+  "cautious-ntp": {
+    params: [
+      {},
+      { h_max: 0.5, schedule: "paper", scope: "raw", stop_chars: "abc" },
+      { n_max: 3, schedule: "fixed", stop_chars: "ae", trial_max_tokens: 5 },
+      { n_max: 4, schedule: "negative", stop_match: "exact", stop_chars: "a" },
+    ],
+    // A trial may run to the limit, and be dropped for one of a single token.
+    steps: ({ tokens }) => tokens * (tokens + 1) / 2,
+    same: [
+      { params: { n_max: 1 }, as: sample },
+      { params: { n_max: 1 }, sampling: { topP: 0.7, presencePenalty: 0.5 }, as: sample },
+      { params: { stop_chars: "abcd" }, sampling: { temperature: 0 }, as: greedy },
+      { params: { stop_chars: "abcd" }, sampling: { topK: 1 }, as: greedy },
+      {
+        params: { schedule: "fixed" },
+        sampling: { temperature: 0, presencePenalty: 1 },
+        as: greedy,
+      },
+    ],
+  },
+  "diverse-beam": {
+    params: [
+      {},
+      { num_beams: 6, num_groups: 3, diversity: 2, early_stopping: true, length_penalty: 0 },
+      { num_beams: 6, num_groups: 2, diversity_fn: "cumulative", cumulative_temperature: 3 },
+      { num_beams: 3, diversity_fn: "ngram", early_stopping: "never" },
+      { num_beams: 4, num_groups: 2, diversity_fn: "embedding" },
+    ],
+    // Charges may ask for more candidates, and embeddings of new tokens take a step.
+    steps: ({ tokens, params }) => {
+      const { diversity_fn: fn } = params as { diversity_fn: string };
+      return fn === "hamming" || fn === "cumulative" ? tokens : 6 * tokens;
+    },
+    same: [
+      { params: { num_beams: 1 }, as: greedy },
+      { params: { num_groups: 1, diversity: 3 }, as: beam },
+      {
+        params: { num_beams: 5, num_groups: 1, early_stopping: "never", length_penalty: 0 },
+        sampling: { frequencyPenalty: 0.5 },
+        as: beam,
+        asParams: { num_beams: 5, early_stopping: "never", length_penalty: 0 },
+      },
+      { params: { num_beams: 6, num_groups: 2 }, as: beam, asParams: { num_beams: 3 } },
+    ],
+  },
+  "stochastic-beam": {
+    params: [{}, { num_beams: 16 }],
+    same: [
+      { params: {}, as: sample },
+      { params: { num_beams: 1 }, sampling: { topP: 0.8, frequencyPenalty: 0.5 }, as: sample },
+      { params: { num_beams: 9 }, sampling: { temperature: 0 }, as: greedy },
     ],
   },
   "self-consistency": {
