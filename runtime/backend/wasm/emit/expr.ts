@@ -63,6 +63,7 @@ export const i32 = {
   add: integer2(0x6a),
   sub: integer2(0x6b),
   mul: integer2(0x6c),
+  divU: integer2(0x6e),
   and: integer2(0x71),
   shl: integer2(0x74),
   shrU: integer2(0x76),
