@@ -155,8 +155,9 @@ async function advance(live: readonly Group[], length: number, search: Search): 
     const charged = charge && g > 0
       ? await chargeAll(outlooks[g]!, earlier, needed + spare[g]!, { ...search, charge })
       : outlooks[g]!;
-    group.beams = select(group, charged, length, search);
-    earlier.push(group.beams.map(({ path }) => path!));
+    const { beams, paths } = select(group, charged, length, search);
+    group.beams = beams;
+    earlier.push(paths);
   }
 }
 
@@ -195,13 +196,17 @@ function chargeAll(
   }));
 }
 
-/** The next beams; candidates that end become hypotheses if they rank among the first `width`. */
+/**
+ * The next beams; candidates that end become hypotheses if they rank among the first `width`. Later
+ * groups are charged for the paths of those that go on or would, but for the limit.
+ */
 function select(
   { found, beams }: Group,
   outlooks: readonly Outlook[],
   length: number,
   { width, maxTokens, penalty, masker }: Search,
-): Beam[] {
+): { readonly beams: readonly Beam[]; readonly paths: readonly Path[] } {
+  const paths: Path[] = [];
   const chosen: { beam: Omit<Beam, "at">; parent: BeamSession; token: TokenId }[] = [];
   let rank = 0;
   for (const { parent, follower, sum } of bestFirst(outlooks)) {
@@ -215,15 +220,17 @@ function select(
     } else if (rank < width) {
       found.add({ path, sum, score: lengthScore(sum, length, penalty), length, reason });
     }
+    if (reason !== "stop") paths.push(path);
     rank++;
     if (chosen.length === width || (length === maxTokens && rank === width)) break;
   }
   const sessions = moveSessions(beams.map(({ at }) => at), chosen);
-  return chosen.map(({ beam, token }, i) => ({
+  const next = chosen.map(({ beam, token }, i) => ({
     ...beam,
     at: sessions[i]!,
     state: masker?.advance(beam.state, token),
   }));
+  return { beams: next, paths };
 }
 
 function close(beams: readonly Beam[]): void {
