@@ -2,7 +2,6 @@
 import {
   type Constraint,
   forkSeed,
-  type LanguageModel,
   requireCapabilities,
   type Sampled,
   type SamplingParams,
@@ -174,10 +173,7 @@ export async function complete(branches: readonly TextBranch[]): Promise<readonl
 export function chunkOf(
   choice: number,
   draws: readonly Sampled[],
-  { models: { model }, logprobs }: {
-    readonly models: { readonly model: Pick<LanguageModel, "vocab"> };
-    readonly logprobs: number | undefined;
-  },
+  { models: { model }, logprobs }: DrawingContext,
 ): Chunk {
   if (!model.vocab) {
     const text = draws.map((sampled) => sampled.text ?? "").join("");

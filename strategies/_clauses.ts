@@ -11,9 +11,15 @@ export type ClauseEnd = (token: TokenId) => boolean;
  */
 export function endsByLastCharacter(vocab: Vocab, characters: string): ClauseEnd {
   const ends = new Set(characters);
+  const known = new Map<TokenId, boolean>();
   return (token) => {
-    const text = textOf(vocab.bytes(token));
-    return ends.has(lastCharacter(text)) || ends.has(lastCharacter(text.replace(/ +$/, "")));
+    let isEnd = known.get(token);
+    if (isEnd === undefined) {
+      const text = textOf(vocab.bytes(token));
+      isEnd = ends.has(lastCharacter(text)) || ends.has(lastCharacter(text.replace(/ +$/, "")));
+      known.set(token, isEnd);
+    }
+    return isEnd;
   };
 }
 

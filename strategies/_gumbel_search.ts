@@ -6,7 +6,6 @@ import {
   logNormalizer,
   type Seed,
   type Session,
-  tokenGumbel,
   type TokenId,
   type TokenLogprob,
   topCandidates,
@@ -15,6 +14,7 @@ import {
 } from "../runtime/mod.ts";
 import { moveSessions, type Path } from "./_beams.ts";
 import { createMasker, deadEnd, type Masker } from "./_constrain.ts";
+import { withNoise } from "./_noise.ts";
 import type { StopCheck, StrategyContext } from "./strategy.ts";
 
 /** What the search needs of a request. */
@@ -140,7 +140,7 @@ async function expand(beam: Beam, { context, width, promptLength, masker }: Sear
     promptTokens: tokens.slice(0, promptLength),
     completionTokens: tokens.slice(promptLength),
   });
-  const noisy = withNoise(scores, logprob, beam.seed, position);
+  const noisy = withNoise(scores, { seed: beam.seed, position, offset: logprob });
   const best = largest(noisy, width + 1);
   const highest = noisy[best[0]!]!;
   const raw = { logits: logits!, normalizer: logNormalizer(logits!) };
@@ -156,22 +156,6 @@ async function expand(beam: Beam, { context, width, promptLength, masker }: Sear
     logprob: logprob + scores[token]!,
     perturbed: conditioned(noisy[token]!, highest, top),
   }));
-}
-
-/** Adds phi and Gumbel noise, keyed as in plain sampling. */
-function withNoise(
-  scores: Float64Array,
-  logprob: number,
-  seed: Seed,
-  position: number,
-): Float64Array {
-  const noise = new Float64Array(4);
-  let block = -1;
-  return scores.map((score, token) => {
-    if (score === -Infinity) return score;
-    if (token >> 2 !== block) tokenGumbel(noise, seed, position, block = token >> 2);
-    return logprob + score + noise[token & 3]!;
-  });
 }
 
 /**

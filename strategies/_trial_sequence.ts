@@ -2,16 +2,18 @@
 import {
   entropy,
   hasPenalties,
-  type Sampled,
-  sampleRow,
+  logNormalizer,
   type SamplingParams,
   type Seed,
   type Session,
   type TokenId,
+  type TokenLogprob,
+  topCandidates,
   warpedLogprobs,
 } from "../runtime/mod.ts";
 import type { ClauseEnd } from "./_clauses.ts";
 import type { Masker, TokenMask } from "./_constrain.ts";
+import { drawToken } from "./_noise.ts";
 import type { StopCheck, StrategyContext } from "./strategy.ts";
 
 /** What drawing with trials needs of a request. */
@@ -57,12 +59,19 @@ export interface Drawing {
   readonly open: Set<OpenSession>;
 }
 
+/** A drawn token. */
+export interface Drawn {
+  readonly token: TokenId;
+  /** Raw log-probabilities, where the response shows them. */
+  readonly shown: TokenLogprob | undefined;
+}
+
 /** A sequence that grows token by token. */
 export interface Sequence {
   readonly session: OpenSession;
   readonly stops: StopCheck;
   readonly state: unknown;
-  readonly draws: readonly Sampled[];
+  readonly draws: readonly Drawn[];
   /** Sum of log-probabilities in the scope's distribution. */
   readonly sum: number;
   /** How the completion ended with the last token, if it did. */
@@ -103,33 +112,28 @@ export function rewarped(row: Omit<Row, "warped">, sampling: SamplingParams): Ro
 }
 
 /** The sequence and one token more. */
-export function extend(
-  at: Sequence,
-  row: Row,
-  sampling: SamplingParams,
-  drawing: Drawing,
-): Sequence {
+export function extend(at: Sequence, row: Row, seed: Seed, drawing: Drawing): Sequence {
   const { context: { logprobs, maxTokens }, options, masker, counts, promptLength } = drawing;
-  const { logits, mask, promptTokens, completionTokens, warped } = row;
+  const { logits, warped } = row;
   const { session, stops, state } = at;
-  const drawn = sampleRow(logits, {
-    sampling,
-    mask: mask?.bits,
-    promptTokens,
-    completionTokens,
-    topLogprobs: logprobs ?? 0,
-    position: session.length,
-  });
-  session.append([drawn.token]);
+  const token = drawToken(warped, seed, session.length);
+  const isRaw = options.scope === "raw";
+  // Costs a pass over the row, so only where somebody looks at it.
+  const normalizer = isRaw || logprobs !== undefined ? logNormalizer(logits) : NaN;
+  const raw = logits[token]! - normalizer;
+  const shown = logprobs === undefined
+    ? undefined
+    : { token, logprob: raw, top: topCandidates(logits, logprobs, normalizer) };
+  session.append([token]);
   counts.drawn++;
-  const isStopped = stops.push(drawn.token);
+  const isStopped = stops.push(token);
   const isFull = session.length - promptLength >= maxTokens;
   return {
     session,
     stops,
-    state: isStopped ? state : masker?.advance(state, drawn.token),
-    draws: [...at.draws, drawn],
-    sum: at.sum + (options.scope === "raw" ? drawn.logprob : warped[drawn.token]!),
+    state: isStopped ? state : masker?.advance(state, token),
+    draws: [...at.draws, { token, shown }],
+    sum: at.sum + (isRaw ? raw : warped[token]!),
     reason: isStopped ? "stop" : isFull ? "length" : undefined,
   };
 }

@@ -1,9 +1,10 @@
 /** One choice of `cautious_ntp.ts`: plain draws, and trials where the model is uncertain. */
-import { forkSeed, type Sampled, type SamplingParams, type Vocab } from "../runtime/mod.ts";
+import { forkSeed, type SamplingParams, type Vocab } from "../runtime/mod.ts";
 import type { Branch } from "./_branches.ts";
 import { createMasker, deadEnd } from "./_constrain.ts";
 import {
   type Drawing,
+  type Drawn,
   entropyOf,
   extend,
   type OpenSession,
@@ -21,7 +22,7 @@ export function drawWithTrials(
   session: OpenSession,
   context: TrialContext,
   options: TrialOptions,
-): Branch<readonly Sampled[]> & { readonly counts: TrialCounts } {
+): Branch<readonly Drawn[]> & { readonly counts: TrialCounts } {
   const { constraint, ignoreStop, models: { model } } = context;
   const vocab: Vocab = model.vocab!;
   const counts: TrialCounts = { branchings: 0, trials: 0, drawn: 0, kept: 0 };
@@ -40,7 +41,7 @@ export function drawWithTrials(
 async function* draw(
   session: OpenSession,
   drawing: Drawing,
-): AsyncGenerator<readonly Sampled[], "stop" | "length", void> {
+): AsyncGenerator<readonly Drawn[], "stop" | "length", void> {
   const { context, options, masker, counts } = drawing;
   const { scope, seed, trialsAt } = options;
   const stops = context.createStopCheck();
@@ -58,7 +59,7 @@ async function* draw(
     if (row === "dead end") throw deadEnd(context.constraint!);
     const entropy = entropyOf(row, scope);
     const count = trialsAt(entropy);
-    if (count === 1) at = extend(at, row, { ...context.sampling, seed }, drawing);
+    if (count === 1) at = extend(at, row, seed, drawing);
     else at = yield* tryAll(at, { row, entropy, count }, drawing);
     counts.kept += at.draws.length;
     yield at.draws;
@@ -72,18 +73,15 @@ async function* tryAll(
   at: Sequence,
   { row, entropy, count }: { readonly row: Row; readonly entropy: number; readonly count: number },
   drawing: Drawing,
-): AsyncGenerator<readonly Sampled[], Sequence, void> {
+): AsyncGenerator<readonly Drawn[], Sequence, void> {
   const { context, options, counts } = drawing;
   const position = at.session.length;
   const sampling = trialSampling(context.sampling, options.scope);
   const base = forkSeed(options.seed, position);
-  const samplings = Array.from({ length: count }, (_, i) => ({
-    ...sampling,
-    seed: forkSeed(base, i),
-  }));
+  const seeds = Array.from({ length: count }, (_, i) => forkSeed(base, i));
   const first = sampling === context.sampling ? row : rewarped(row, sampling);
-  let trials: Sequence[] = samplings.map((own, i) =>
-    extend(i === count - 1 ? at : forked(at, drawing), first, own, drawing)
+  let trials: Sequence[] = seeds.map((seed, i) =>
+    extend(i === count - 1 ? at : forked(at, drawing), first, seed, drawing)
   );
   const isLive = (trial: Sequence) => !isOver(trial, options);
   const dead = new Set<number>();
@@ -91,9 +89,9 @@ async function* tryAll(
     yield [];
     trials = await Promise.all(trials.map(async (trial, i) => {
       if (!isLive(trial) || dead.has(i)) return trial;
-      const next = await read(trial, samplings[i]!, drawing);
+      const next = await read(trial, sampling, drawing);
       if (next === "complete") return { ...trial, reason: "stop" as const };
-      if (next !== "dead end") return extend(trial, next, samplings[i]!, drawing);
+      if (next !== "dead end") return extend(trial, next, seeds[i]!, drawing);
       dead.add(i);
       return trial;
     }));

@@ -15,12 +15,12 @@
  * Cost: one ask per token or live trial, all in one step; `n_max` sessions per choice.
  */
 import { z } from "zod";
-import { branchSeeds, chunkOf, inLockstep } from "./_branches.ts";
+import { branchSeeds, inLockstep } from "./_branches.ts";
 import { canEncode, endsByLastCharacter, endsByToken } from "./_clauses.ts";
 import { StrategyParamError } from "./_errors.ts";
-import type { TrialCounts } from "./_trial_sequence.ts";
+import type { Drawn, TrialCounts } from "./_trial_sequence.ts";
 import { drawWithTrials } from "./_trials.ts";
-import { defineStrategy } from "./strategy.ts";
+import { type Chunk, defineStrategy } from "./strategy.ts";
 
 const name = "cautious-ntp";
 
@@ -92,7 +92,7 @@ export const cautiousNtp = defineStrategy({
     }
   },
   async *run(context) {
-    const { models: { model }, prompt, params, sampling, choices } = context;
+    const { models: { model }, prompt, params, sampling, choices, logprobs } = context;
     const vocab = model.vocab!;
     const ends = params.stop_match === "exact" ? endsByToken : endsByLastCharacter;
     const endsClause = ends(vocab, params.stop_chars);
@@ -113,13 +113,19 @@ export const cautiousNtp = defineStrategy({
     for await (const round of inLockstep(branches)) {
       for (const { branch, drawn } of round) {
         if (typeof drawn === "string") reasons[branch] = drawn;
-        else if (drawn.length > 0) yield chunkOf(branch, drawn, context);
+        else if (drawn.length > 0) yield chunkOf(branch, drawn, logprobs !== undefined);
       }
     }
     const counts = branches.map((branch) => branch.counts);
     return { reasons, metrics: sumOf(counts), choices: counts.map((count) => ({ ...count })) };
   },
 });
+
+function chunkOf(choice: number, drawn: readonly Drawn[], isShown: boolean): Chunk {
+  const tokens = drawn.map(({ token }) => token);
+  if (!isShown) return { choice, tokens };
+  return { choice, tokens, logprobs: drawn.map(({ shown }) => shown!) };
+}
 
 function sumOf(counts: readonly TrialCounts[]): Record<string, number> {
   const sum = (of: (count: TrialCounts) => number) =>

@@ -4,7 +4,15 @@
  * The model is a table over 32 tokens. Each round runs the strategy through `runStrategy` and then
  * asks the bare model the same questions without any strategy; the difference is the layer's.
  */
-import { greedySampling, type LanguageModel, type Prompt, seedFrom } from "../../runtime/mod.ts";
+import { sampleRow } from "../../runtime/sampling.ts";
+import {
+  argMax,
+  greedySampling,
+  type LanguageModel,
+  type Prompt,
+  requireCapabilities,
+  seedFrom,
+} from "../../runtime/mod.ts";
 import { getStrategy, type RunRequest, runStrategy } from "../../strategies/mod.ts";
 import { type FakeModel, fakeVocab, tableModel } from "../../tests/fakes/mod.ts";
 import { type Report, round, summary } from "../_report.ts";
@@ -47,6 +55,24 @@ const reads = (rows: number): Case["bare"] => async (model) => {
   for (const session of sessions) session[Symbol.dispose]();
 };
 
+/** Reads whole rows of `rows` sessions; draws from them as the model would, if asked to. */
+const rows = (rows: number, drawing = false): Case["bare"] => async (model) => {
+  const able = requireCapabilities(model, ["edit", "logits"]);
+  const sessions = Array.from({ length: rows }, () => able.session(prompt));
+  for (let i = 0; i < maxTokens; i++) {
+    const answers = await Promise.all(sessions.map((session) => session.logits()));
+    sessions.forEach((session, j) => {
+      const [row] = answers[j]!;
+      const options = { sampling, promptTokens: [], completionTokens: [] };
+      const token = drawing
+        ? sampleRow(row!, { ...options, topLogprobs: 0, position: session.length }).token
+        : argMax(row!);
+      session.append([token]);
+    });
+  }
+  for (const session of sessions) session[Symbol.dispose]();
+};
+
 const cases: readonly Case[] = [
   { strategy: "greedy", bare: draws(1) },
   { strategy: "sample", bare: draws(1) },
@@ -56,6 +82,22 @@ const cases: readonly Case[] = [
   { strategy: "self-consistency", params: { num_samples: 5 }, bare: draws(5) },
   { strategy: "beam", params: { num_beams: 4 }, bare: reads(4) },
   { strategy: "beam", params: { num_beams: 16 }, bare: reads(16) },
+  { strategy: "diverse-beam", params: { num_beams: 4 }, bare: reads(4) },
+  { strategy: "diverse-beam", params: { num_beams: 4, diversity_fn: "ngram" }, bare: reads(4) },
+  {
+    strategy: "diverse-beam",
+    params: { num_beams: 4, diversity_fn: "cumulative" },
+    bare: reads(4),
+  },
+  { strategy: "diverse-beam", params: { num_beams: 4, diversity_fn: "embedding" }, bare: reads(4) },
+  { strategy: "stochastic-beam", params: { num_beams: 4 }, bare: rows(4) },
+  // One trial everywhere: what the entropy costs. Then ten trials of eight tokens everywhere.
+  { strategy: "cautious-ntp", params: { n_max: 1 }, bare: rows(1, true) },
+  {
+    strategy: "cautious-ntp",
+    params: { schedule: "fixed", stop_chars: "!", trial_max_tokens: 8 },
+    bare: rows(10, true),
+  },
 ];
 
 /** Measures every case, and the sampler below them. */
