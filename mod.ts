@@ -38,6 +38,8 @@ export type { Config, ConfigInput, ModelInfo };
 export interface GatewayOptions {
   /** Reads one environment variable. @default none are set */
   readonly env?: (name: string) => string | undefined;
+  /** Whether models compute in Workers or in this thread. @default "worker" */
+  readonly thread?: "worker" | "own";
   /** Tells how far downloads are. */
   readonly onProgress?: HubOptions["onProgress"];
   /** @default nothing is logged */
@@ -75,30 +77,33 @@ export async function createGateway(
   const env = options.env ?? (() => undefined);
   const apiKeys = readKeys(config, env);
   requireSafeBinding(config, apiKeys);
-  const backend = await selectBackend(config.backend);
+  const backend = await backendName(config.backend);
   const models = await loadAll(config, backend, env, options);
   const catalog = createCatalog(models);
   const state = { ready: true };
   const app = createApp(appDeps(config, catalog, models, apiKeys, state, options));
   return {
     config,
-    backend: backend.name,
+    backend,
     models: catalog.list(),
     fetch: (request) => app.fetch(request),
     drain: () => void (state.ready = false),
     async [Symbol.asyncDispose]() {
       state.ready = false;
       for (const model of models) await model[Symbol.asyncDispose]();
-      backend[Symbol.dispose]();
     },
   };
 }
 
-type OpenBackend = Awaited<ReturnType<typeof selectBackend>>;
+/** The backend that a setting stands for on this machine. @throws {NotFoundError} */
+async function backendName(setting: string): Promise<string> {
+  using backend = await selectBackend(setting);
+  return backend.name;
+}
 
 async function loadAll(
   config: Config,
-  backend: OpenBackend,
+  backend: string,
   env: (name: string) => string | undefined,
   options: GatewayOptions,
 ): Promise<LoadedModel[]> {
@@ -118,6 +123,7 @@ async function loadAll(
         await loadModel(source.path, {
           id: source.id,
           backend,
+          thread: options.thread ?? "worker",
           context: config.context,
           kvBytes: config.kv_bytes,
           created: source.created,

@@ -7,7 +7,6 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { greedySampling, type LanguageModel } from "../runtime/mod.ts";
-import { selectBackend } from "../runtime/backend/select.ts";
 import { loadModel } from "../runtime/load.ts";
 import { chart, type ModelScores } from "./chart.ts";
 import { type Complete, evaluate } from "./evaluate.ts";
@@ -41,10 +40,10 @@ function progress(model: string, done: number, all: number, started: number) {
 }
 
 async function score(id: string, count: number): Promise<ModelScores> {
-  using backend = await selectBackend("auto");
   await using loaded = await loadModel(folder(id), {
     id,
-    backend,
+    backend: "auto",
+    thread: "own",
     kvBytes: 256 << 20,
     created: 0,
     ownedBy: "decant",

@@ -1,29 +1,25 @@
 /** From the name of a model to a served one: files, tokenizer, weights, backend, engine. */
 import { createHash } from "node:crypto";
-import type { Backend } from "./backend/backend.ts";
 import type { CatalogEntry } from "./catalog.ts";
 import { createEngine, type Engine } from "./engine/engine.ts";
-import { createLocalExecutor } from "./engine/local_executor.ts";
-import { FormatError, NotFoundError } from "./errors.ts";
-import { openGguf } from "./formats/gguf.ts";
-import { openSafetensors } from "./formats/safetensors.ts";
-import { openShardedSafetensors } from "./formats/safetensors_sharded.ts";
+import { createModelExecutor, type ModelExecutor } from "./engine/model_executor.ts";
+import { createWorkerExecutor } from "./engine/worker_executor.ts";
+import { FormatError } from "./errors.ts";
 import type { WeightSource } from "./formats/weights.ts";
+import { openModelFiles } from "./model_files.ts";
 import type { Vocab } from "./model.ts";
-import {
-  configFromGguf,
-  configFromJson,
-  loadDecoder,
-  type ModelConfig,
-  usableContext,
-} from "./models/mod.ts";
-import { readGgufVocab } from "./tokenizer/gguf_vocab.ts";
-import { readTokenizerJson } from "./tokenizer/tokenizer_json.ts";
+import { type ModelConfig, usableContext } from "./models/mod.ts";
 
 /** How to serve a model. */
 export interface LoadOptions {
   readonly id: string;
-  readonly backend: Backend;
+  /** Name of the backend, or "auto". */
+  readonly backend: string;
+  /**
+   * Where the model computes. In a Worker the thread of HTTP stays free; without Workers (edge
+   * platforms) it has to be this thread.
+   */
+  readonly thread: "worker" | "own";
   /** Longest sequence in tokens. @default what the model was trained for */
   readonly context?: number | undefined;
   /** Upper bound on KV memory in bytes. */
@@ -47,12 +43,6 @@ const MAX_SEQUENCES = 128;
 /** Tensors up to this size go into the fingerprint whole: norms, biases, small models. */
 const FINGERPRINT_BYTES = 1 << 20;
 
-interface ModelFiles {
-  readonly config: ModelConfig;
-  readonly vocab: Vocab;
-  readonly weights: WeightSource;
-}
-
 /**
  * Loads a folder in Hugging Face layout, a .gguf file, or a .safetensors file beside its config.json.
  *
@@ -61,90 +51,39 @@ interface ModelFiles {
  * @throws {RangeError} if the context is longer than the model's
  */
 export async function loadModel(path: string, options: LoadOptions): Promise<LoadedModel> {
-  const { config, vocab, weights } = await openFiles(path);
+  const { id, backend, created, ownedBy, draft } = options;
+  const { config, vocab, weights } = await openModelFiles(path);
   using source = weights;
   requireSameVocab(config, vocab);
   const contextLength = options.context ?? usableContext(config);
-  const fingerprint = fingerprintOf(config, vocab, source, options.backend.name);
-  const decoder = loadDecoder(config, source, options.backend);
-  const executor = createLocalExecutor(decoder, options.backend, {
+  const spec = {
+    path,
+    backend,
     contextLength,
     vocab: vocab.size,
     pageSize: PAGE_SIZE,
     pages: pagesFor(config, contextLength, options.kvBytes),
-  });
-  const engine = createEngine({ id: options.id, vocab, executor });
+  };
+  const start = options.thread === "worker" ? createWorkerExecutor : createModelExecutor;
+  const executor: ModelExecutor = await start(spec);
+  const servedBy = executor.info.backend;
+  const fingerprint = fingerprintOf(config, vocab, source, servedBy);
+  const engine = createEngine({ id, vocab, executor });
   return {
     engine,
     model: engine,
     info: {
-      id: options.id,
-      created: options.created,
-      ownedBy: options.ownedBy,
+      id,
+      created,
+      ownedBy,
       fingerprint,
-      servedBy: options.backend.name,
+      servedBy,
       contextLength,
-      parameters: decoder.parameters,
-      ...(options.draft === undefined ? {} : { draft: options.draft }),
+      parameters: executor.parameters,
+      ...(draft === undefined ? {} : { draft }),
     },
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   };
-}
-
-async function openFiles(path: string): Promise<ModelFiles> {
-  if (path.endsWith(".gguf")) return openGgufFiles(path);
-  const isFile = path.endsWith(".safetensors");
-  const folder = isFile ? path.slice(0, path.lastIndexOf("/") + 1) : `${path}/`;
-  const config = configFromJson(await readText(folder, "config.json"));
-  const vocab = readTokenizerJson({
-    tokenizer: await readText(folder, "tokenizer.json"),
-    config: await readOptionalText(folder, "tokenizer_config.json"),
-    generation: await readOptionalText(folder, "generation_config.json"),
-    chatTemplate: await readOptionalText(folder, "chat_template.jinja"),
-  });
-  return { config, vocab, weights: await openWeights(folder, isFile ? path : undefined) };
-}
-
-function openGgufFiles(path: string): ModelFiles {
-  const gguf = openGguf(path);
-  try {
-    return {
-      config: configFromGguf(gguf.metadata, gguf),
-      vocab: readGgufVocab(gguf.metadata),
-      weights: gguf,
-    };
-  } catch (error) {
-    gguf[Symbol.dispose]();
-    throw error;
-  }
-}
-
-async function openWeights(folder: string, file: string | undefined): Promise<WeightSource> {
-  if (file !== undefined) return openSafetensors(file);
-  const single = `${folder}model.safetensors`;
-  if (await exists(single)) return openSafetensors(single);
-  const index = `${folder}model.safetensors.index.json`;
-  if (await exists(index)) return openShardedSafetensors(index);
-  throw new NotFoundError("file", "model.safetensors", ["model.safetensors", "a .gguf file"]);
-}
-
-async function readText(folder: string, name: string): Promise<string> {
-  const text = await readOptionalText(folder, name);
-  if (text === undefined) throw new NotFoundError("file", name);
-  return text;
-}
-
-async function readOptionalText(folder: string, name: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(`${folder}${name}`);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then((info) => info.isFile, () => false);
 }
 
 /** Padding rows beyond the tokenizer's ids are usual; missing rows are not. */

@@ -1,6 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
 import { greedySampling } from "../../runtime/mod.ts";
-import { createCpuBackend } from "../../runtime/backend/cpu/mod.ts";
 import { loadModel } from "../../runtime/load.ts";
 import { fileURLToPath } from "node:url";
 
@@ -25,8 +24,8 @@ async function withModel(
   id: string,
   use: (model: Awaited<ReturnType<typeof loadModel>>["engine"]) => Promise<void>,
 ) {
-  using backend = createCpuBackend();
-  const options = { id, backend, kvBytes: 32 << 20, created: 0, ownedBy: "decant" };
+  const thread = "own" as const;
+  const options = { id, backend: "cpu", thread, kvBytes: 32 << 20, created: 0, ownedBy: "decant" };
   await using loaded = await loadModel(path(`models/${id}`), options);
   await use(loaded.engine);
 }

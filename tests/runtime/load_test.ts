@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { createCpuBackend } from "../../runtime/backend/cpu/mod.ts";
 import { FormatError, NotFoundError } from "../../runtime/errors.ts";
 import { openSafetensors } from "../../runtime/formats/safetensors.ts";
 import { type LoadedModel, loadModel } from "../../runtime/load.ts";
@@ -15,7 +14,8 @@ const draft = `${embeddedRoot}decant-tiny-draft`;
 function load(path: string, context?: number): Promise<LoadedModel> {
   return loadModel(path, {
     id: "m",
-    backend: createCpuBackend(),
+    backend: "cpu",
+    thread: "own",
     context,
     kvBytes: 64 * 1024 * 1024,
     created: 0,

@@ -1,0 +1,97 @@
+/** The files of a model: configuration, tokenizer, weights. */
+import { NotFoundError } from "./errors.ts";
+import { type Gguf, openGguf } from "./formats/gguf.ts";
+import { openSafetensors } from "./formats/safetensors.ts";
+import { openShardedSafetensors } from "./formats/safetensors_sharded.ts";
+import type { WeightSource } from "./formats/weights.ts";
+import type { Vocab } from "./model.ts";
+import { configFromGguf, configFromJson, type ModelConfig } from "./models/mod.ts";
+import { readGgufVocab } from "./tokenizer/gguf_vocab.ts";
+import { readTokenizerJson } from "./tokenizer/tokenizer_json.ts";
+
+/** What a forward pass is built from. */
+export interface WeightFiles {
+  readonly config: ModelConfig;
+  /** Open; the caller closes it. */
+  readonly weights: WeightSource;
+}
+
+/** Everything there is. */
+export interface ModelFiles extends WeightFiles {
+  readonly vocab: Vocab;
+}
+
+/**
+ * Opens a folder in Hugging Face layout, a .gguf file, or a .safetensors file beside its config.json.
+ *
+ * @throws {FormatError} if a file is damaged or not supported, naming what
+ * @throws {NotFoundError} if a needed file is missing
+ */
+export async function openModelFiles(path: string): Promise<ModelFiles> {
+  if (isGguf(path)) {
+    return openGgufWith(path, (gguf) => ({ vocab: readGgufVocab(gguf.metadata) }));
+  }
+  const { folder } = splitPath(path);
+  const vocab = readTokenizerJson({
+    tokenizer: await readText(folder, "tokenizer.json"),
+    config: await readOptionalText(folder, "tokenizer_config.json"),
+    generation: await readOptionalText(folder, "generation_config.json"),
+    chatTemplate: await readOptionalText(folder, "chat_template.jinja"),
+  });
+  return { ...await openWeightFiles(path), vocab };
+}
+
+/** The same without the tokenizer. @throws {FormatError | NotFoundError} */
+export async function openWeightFiles(path: string): Promise<WeightFiles> {
+  if (isGguf(path)) return openGgufWith(path, () => ({}));
+  const { folder, file } = splitPath(path);
+  const config = configFromJson(await readText(folder, "config.json"));
+  return { config, weights: await openWeights(folder, file) };
+}
+
+function isGguf(path: string): boolean {
+  return /\.gguf$/i.test(path);
+}
+
+function splitPath(path: string): { readonly folder: string; readonly file?: string } {
+  if (!path.endsWith(".safetensors")) return { folder: `${path}/` };
+  return { folder: path.slice(0, path.lastIndexOf("/") + 1), file: path };
+}
+
+function openGgufWith<T>(path: string, more: (gguf: Gguf) => T): WeightFiles & T {
+  const gguf = openGguf(path);
+  try {
+    return { config: configFromGguf(gguf.metadata, gguf), weights: gguf, ...more(gguf) };
+  } catch (error) {
+    gguf[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function openWeights(folder: string, file: string | undefined): Promise<WeightSource> {
+  if (file !== undefined) return openSafetensors(file);
+  const single = `${folder}model.safetensors`;
+  if (await exists(single)) return openSafetensors(single);
+  const index = `${folder}model.safetensors.index.json`;
+  if (await exists(index)) return openShardedSafetensors(index);
+  throw new NotFoundError("file", "model.safetensors", ["model.safetensors", "a .gguf file"]);
+}
+
+async function readText(folder: string, name: string): Promise<string> {
+  const text = await readOptionalText(folder, name);
+  if (text === undefined) throw new NotFoundError("file", name);
+  return text;
+}
+
+async function readOptionalText(folder: string, name: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(`${folder}${name}`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then((info) => info.isFile, () => false);
+}
