@@ -35,13 +35,13 @@ export interface AskSpec {
 export class Ask {
   readonly order: number;
   readonly owner: object;
+  readonly sequence: Sequence;
   readonly query: Query;
   readonly end: number;
   /** First position not yet answered. */
   next: number;
   isSettled = false;
-  #sequence: Sequence;
-  #parts: Answer[] = [];
+  readonly #parts: Answer[] = [];
   readonly #from: number;
   readonly #resolve: (answer: Answer) => void;
   readonly #reject: (reason: unknown) => void;
@@ -56,26 +56,12 @@ export class Ask {
   ) {
     this.order = order;
     this.owner = owner;
-    this.#sequence = sequence;
+    this.sequence = sequence;
     this.query = spec.query;
     this.#from = this.next = spec.from;
     this.end = spec.end;
     this.#resolve = resolve;
     this.#reject = reject;
-    sequence.asks++;
-  }
-
-  get sequence(): Sequence {
-    return this.#sequence;
-  }
-
-  /** Asks anew from an equal sequence with nothing computed. */
-  restart(sequence: Sequence): void {
-    this.#sequence.asks--;
-    this.#sequence.releaseIfUnused();
-    this.#sequence = sequence;
-    this.#parts = [];
-    this.next = this.#from;
     sequence.asks++;
   }
 

@@ -44,7 +44,7 @@ export function groupAsks(
   asks: readonly Ask[],
   found: { readonly cache: PrefixCache; readonly counts: PrefixCounts } | undefined,
 ): readonly Group[] {
-  for (const ask of asks) restartIfForgotten(ask);
+  for (const ask of asks) forgetIfChanged(ask);
   const groups = shareRows(groupBySequence(asks));
   for (const group of groups) {
     if (found !== undefined && group.leader.kv.computed < group.end - 1) {
@@ -56,14 +56,12 @@ export function groupAsks(
 }
 
 /**
- * Under an evicting policy a position can only be read again from a replay once the policy has
- * changed what it saw.
+ * Under an evicting policy a position that was computed before the policy changed something can only
+ * be read again by computing all of it again.
  */
-function restartIfForgotten(ask: Ask): void {
-  const { sequence, next } = ask;
+function forgetIfChanged({ sequence, next }: Ask): void {
   const { kv, scope } = sequence;
-  if (scope.policy.lossless || next >= Math.min(kv.computed, kv.editedAt)) return;
-  ask.restart(sequence.replay());
+  if (!scope.policy.lossless && next < Math.min(kv.computed, kv.editedAt)) sequence.preempt();
 }
 
 /** Per sequence, the asks with the nearest end. A tree is asked alone, after the others. */

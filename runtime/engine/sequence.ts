@@ -89,20 +89,6 @@ export class Sequence {
     return copy;
   }
 
-  /** The same tokens with nothing computed, held by asks alone. */
-  replay(): Sequence {
-    const copy = new Sequence(this.scope, {
-      tokens: this.tokens.slice(),
-      hashes: this.hashes.slice(),
-      promptLength: this.promptLength,
-      rollback: this.rollback,
-      kv: new SequenceKv(this.kv.store, this.scope.initState()),
-    });
-    copy.isHeld = false;
-    copy.#marks = this.#marks;
-    return copy;
-  }
-
   /** What was computed can no longer be taken back, but for the rollback window. */
   settle(): void {
     this.committed = Math.max(this.committed, this.kv.computed - this.rollback);

@@ -17,7 +17,7 @@ import {
   seedFrom,
   type Session,
 } from "../../runtime/mod.ts";
-import { createFakeExecutor } from "../fakes/fake_executor.ts";
+import { createFakeExecutor, type FakeExecutorOptions } from "../fakes/fake_executor.ts";
 import { letterVocab } from "../fakes/mod.ts";
 
 const pages = 900, pageSize = 4, alphabet = 3;
@@ -63,6 +63,20 @@ export function testKvPolicy(policy: KvPolicy, options: KvPolicyLawOptions = {})
     }
   });
 
+  Deno.test(`${label}: a small pool and small steps change nothing`, async () => {
+    let preemptions = 0;
+    for (let seed = 0; seed < 10; seed++) {
+      const roomy = await script(policy, choice, seed, { pages }, {});
+      const tight = await script(policy, choice, seed, { pages: 20 }, {
+        stepTokens: 9,
+        chunkTokens: 4,
+      });
+      assertEquals(tight.rows, roomy.rows);
+      preemptions += tight.preemptions - roomy.preemptions;
+    }
+    assert(preemptions > 0, "the pool was not small");
+  });
+
   Deno.test(`${label}: asking again gives the same answer`, async () => {
     await using engine = open(policy, {});
     const rng = createRng(seedFrom(6));
@@ -94,7 +108,12 @@ export function testKvPolicy(policy: KvPolicy, options: KvPolicyLawOptions = {})
   });
 }
 
-function open(policy: KvPolicy, limits: EngineLimits): Engine {
+/** @param executorOptions by default slots know tokens and positions, not what was seen before */
+function open(
+  policy: KvPolicy,
+  limits: EngineLimits,
+  executorOptions: Partial<FakeExecutorOptions> = {},
+): Engine {
   const vocab = letterVocab();
   const executor = createFakeExecutor({
     vocab: vocab.size,
@@ -102,6 +121,7 @@ function open(policy: KvPolicy, limits: EngineLimits): Engine {
     pageSize,
     // Under eviction, what a tentative token saw when it was computed depends on when that was.
     deep: policy.lossless,
+    ...executorOptions,
   });
   const findPolicy = () => policy;
   const onPageFree = (page: number) => executor.poison(page);
@@ -120,6 +140,41 @@ function tokens(rng: Rng, count: number): number[] {
 interface Live {
   readonly session: Session;
   readonly prompt: readonly number[];
+}
+
+/** The same random operations in different engines, with every answer. */
+async function script(
+  policy: KvPolicy,
+  choice: KvChoice,
+  seed: number,
+  executorOptions: Partial<FakeExecutorOptions>,
+  limits: EngineLimits,
+): Promise<{ rows: readonly (readonly Float32Array[])[]; preemptions: number }> {
+  await using engine = open(policy, limits, { ...executorOptions, deep: true });
+  const rng = createRng(seedFrom(seed)), int = (below: number) => Math.floor(rng.next() * below);
+  const start = () =>
+    engine.session(tokens(rng, 1 + int(18)), { rollback: int(5), scope: scopeOf(choice) });
+  const live: Session[] = [start(), start()];
+  const rows: (readonly Float32Array[])[] = [];
+  for (let turn = 0; turn < 50; turn++) {
+    const i = int(live.length), session = live[i]!;
+    const action = int(6);
+    if (action === 0 && live.length < 8) live.push(session.fork());
+    else if (action === 1 && live.length < 8) live.push(start());
+    else if (action === 2) {
+      const least = Math.max(1, session.committed);
+      session.truncate(Math.min(session.length, least + int(session.length - least + 1)));
+    } else if (session.length < 40) session.append(tokens(rng, int(6)));
+    else live.splice(i, 1)[0]![Symbol.dispose]();
+    const asked = live.filter(() => int(2) === 0);
+    rows.push(
+      ...await Promise.all(
+        asked.map((one) => one.logits({ last: 1 + int(Math.min(3, one.length)) })),
+      ),
+    );
+    engine.checkPages();
+  }
+  return { rows, preemptions: engine.stats().preemptions };
 }
 
 /** @returns how many answers were compared with a replay */
