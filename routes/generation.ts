@@ -50,7 +50,7 @@ export interface Results {
  */
 export function startRuns(
   generation: Generation,
-  { limits }: AppDeps,
+  { limits, clock }: AppDeps,
   state: RequestState,
   work: RequestWork,
 ): Run<Results> {
@@ -72,6 +72,7 @@ export function startRuns(
         kv,
         trace,
         signal: work.signal,
+        clock: () => clock.monotonicMs(),
       });
     } catch (error) {
       throw refusal(error, prompts.length === 1 ? promptField : `${promptField}.${index}`);

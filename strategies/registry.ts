@@ -6,4 +6,5 @@ export { diverseBeam } from "./diverse_beam.ts";
 export { greedy } from "./greedy.ts";
 export { sample } from "./sample.ts";
 export { selfConsistency } from "./self_consistency.ts";
+export { speculative } from "./speculative.ts";
 export { stochasticBeam } from "./stochastic_beam.ts";

@@ -49,6 +49,8 @@ export interface RunRequest {
   readonly cacheSalt: string;
   readonly trace: TraceLevel;
   readonly signal: AbortSignal;
+  /** Milliseconds, never going back: lets strategies measure what passes cost. */
+  readonly clock?: () => number;
 }
 
 /** A token's text, bytes and log-probability. */
@@ -212,6 +214,7 @@ function contextOf(
     createStopCheck: () => createStopCheck(rules),
     rng: createRng(sampling.seed),
     signal: run.signal,
+    clock: request.clock,
     trace: request.trace === "steps" ? (event) => void run.steps.push(event) : () => {},
   };
 }

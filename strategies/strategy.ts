@@ -68,6 +68,8 @@ export interface StrategyContext<P, R extends Roles, O extends Roles = NoRoles> 
   readonly rng: Rng;
   /** Every pending ask rejects when it fires. */
   readonly signal: AbortSignal;
+  /** Milliseconds, never going back; undefined where nobody measures. Output must not depend on it. */
+  readonly clock: (() => number) | undefined;
   /** Records one trace event; does nothing unless the request asked for steps. */
   readonly trace: (event: Readonly<Record<string, unknown>>) => void;
 }

@@ -86,6 +86,30 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       { params: { num_beams: 9 }, sampling: { temperature: 0 }, as: greedy },
     ],
   },
+  speculative: {
+    params: [
+      {},
+      { verify: "ratio", gamma: 3, stop_below: 0.1 },
+      { verify: "block", gamma_schedule: "ema" },
+      { draft: "prompt-lookup", gamma: 10 },
+      { draft: "suffix", verify: "ratio", gamma_schedule: "heuristic" },
+      { draft: "token-recycling" },
+    ],
+    // A draft takes a step per proposal, of a round that gives one token at least.
+    steps: ({ tokens, params }) => tokens * Number(Object(params).gamma),
+    same: [
+      { params: {}, as: sample },
+      { params: { gamma: 16, draft_temperature: 0.3 }, sampling: { topP: 0.8 }, as: sample },
+      { params: { draft: "suffix" }, sampling: { presencePenalty: 0.7, minP: 0.1 }, as: sample },
+      { params: {}, sampling: { temperature: 0 }, as: greedy },
+      { params: { verify: "ratio" }, sampling: { temperature: 0 }, as: greedy },
+      {
+        params: { verify: "block", draft_temperature: 1 },
+        sampling: { temperature: 0 },
+        as: greedy,
+      },
+    ],
+  },
   "self-consistency": {
     maxChoices: 1,
     params: [{}, { num_samples: 2, answer: "text" }, { answer: "last-line" }],
