@@ -6,6 +6,7 @@
  * With --check nothing is written and a stale part is an error; tests do the same through
  * {@link generatedParts}.
  */
+import type { ModelScores } from "../models/chart.ts";
 import { listStrategies, type Strategy } from "../strategies/mod.ts";
 
 /** Generated parts of the README by name. */
@@ -42,32 +43,24 @@ function strategyTable(strategies: readonly Strategy[]): string {
 }
 
 interface Evaluation {
-  readonly models: readonly {
-    readonly id: string;
-    readonly tasks: readonly {
-      readonly task: string;
-      readonly correct: number;
-      readonly total: number;
-      readonly low: number;
-      readonly high: number;
-    }[];
-  }[];
+  readonly models: readonly ModelScores[];
 }
 
 async function accuracyTable(path: string): Promise<string> {
-  const { models } = JSON.parse(await Deno.readTextFile(path)) as Evaluation;
-  const percent = (x: number) => (100 * x).toFixed(1);
-  const rows = models[0]!.tasks.map(({ task }) => {
-    const cells = models.map((model) => {
-      const found = model.tasks.find((row) => row.task === task);
-      if (!found) return "";
-      const { correct, total, low, high } = found;
-      return `${percent(correct / total)} % (${percent(low)} to ${percent(high)})`;
+  const { models } = JSON.parse(
+    await Deno.readTextFile(new URL(`../${path}`, import.meta.url)),
+  ) as Evaluation;
+  const percent = (share: number) => (100 * share).toFixed(1);
+  const rows = models[0]!.scores.map(({ task }) => {
+    const cells = models.map(({ scores }) => {
+      const score = scores.find((row) => row.task === task);
+      if (!score) return "";
+      return `${percent(score.accuracy)} % (${percent(score.low)} to ${percent(score.high)})`;
     });
     return `| ${task} | ${cells.join(" | ")} |`;
   });
   return [
-    `| task | ${models.map((model) => `\`${model.id}\``).join(" | ")} |`,
+    `| task | ${models.map(({ model }) => `\`${model}\``).join(" | ")} |`,
     `| --- | ${models.map(() => "---").join(" | ")} |`,
     ...rows,
   ].join("\n");
