@@ -8,7 +8,7 @@ import { FormatError } from "./errors.ts";
 import type { WeightSource } from "./formats/weights.ts";
 import { openModelFiles } from "./model_files.ts";
 import type { Vocab } from "./model.ts";
-import { type ModelConfig, usableContext } from "./models/mod.ts";
+import { type ModelConfig, usableContext, type WeightFormat } from "./models/mod.ts";
 
 /** How to serve a model. */
 export interface LoadOptions {
@@ -22,6 +22,8 @@ export interface LoadOptions {
   readonly thread: "worker" | "own";
   /** Longest sequence in tokens. @default what the model was trained for */
   readonly context?: number | undefined;
+  /** How weight matrices are held. @default "file": as the file has them, where the backend can */
+  readonly weights?: WeightFormat;
   /** Upper bound on KV memory in bytes. */
   readonly kvBytes: number;
   /** Unix seconds, for listings. */
@@ -51,7 +53,7 @@ const FINGERPRINT_BYTES = 1 << 20;
  * @throws {RangeError} if the context is longer than the model's
  */
 export async function loadModel(path: string, options: LoadOptions): Promise<LoadedModel> {
-  const { id, backend, created, ownedBy, draft } = options;
+  const { id, backend, weights: format = "file", created, ownedBy, draft } = options;
   const { config, vocab, weights } = await openModelFiles(path);
   using source = weights;
   requireSameVocab(config, vocab);
@@ -59,6 +61,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   const spec = {
     path,
     backend,
+    weights: format,
     contextLength,
     vocab: vocab.size,
     pageSize: PAGE_SIZE,
@@ -67,7 +70,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   const start = options.thread === "worker" ? createWorkerExecutor : createModelExecutor;
   const executor: ModelExecutor = await start(spec);
   const servedBy = executor.info.backend;
-  const fingerprint = fingerprintOf(config, vocab, source, servedBy);
+  const fingerprint = fingerprintOf(config, vocab, source, [servedBy, format]);
   const engine = createEngine({ id, vocab, executor });
   return {
     engine,
@@ -105,15 +108,15 @@ function pagesFor(config: ModelConfig, contextLength: number, kvBytes: number): 
   );
 }
 
-/** Changes with weights, storage type, tokenizer and backend; reads small tensors only. */
+/** Changes with weights and how they are held, tokenizer and backend; reads small tensors only. */
 function fingerprintOf(
   config: ModelConfig,
   vocab: Vocab,
   weights: WeightSource,
-  backend: string,
+  computedBy: readonly string[],
 ): string {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify([config, vocab.fingerprint, backend]));
+  hash.update(JSON.stringify([config, vocab.fingerprint, ...computedBy]));
   for (const name of [...weights.names()].sort()) {
     const shape = weights.shape(name);
     hash.update(JSON.stringify([name, weights.dtype(name), shape]));

@@ -7,6 +7,9 @@ import type { KvGranularity, KvLayout, KvSignal } from "../kv/policy.ts";
 /** Element type of a tensor. */
 export type DType = "f32" | "f16" | "u32" | "q8" | "q4";
 
+/** Weights as integers in blocks of 32 columns with one scale each, in 8 or 4 bits. */
+export type QuantizedDType = "q8" | "q4";
+
 /** A block of device memory. Disposing frees it at once. */
 export interface Tensor extends Disposable {
   readonly label: string;
@@ -99,6 +102,17 @@ export interface Backend extends Disposable {
   };
   /** Uploads `data` (f32 values; other types are converted), or zeros. */
   tensor(label: string, shape: readonly number[], dtype: DType, data?: Float32Array): Tensor;
+  /**
+   * A weight matrix for `embed` and `linear` from the blocks of a GGUF file, Q8_0 for "q8" and Q4_0
+   * for "q4", whose integers and scales are kept. Missing where the backend has no such kernels; it
+   * then has no tensors of these types either.
+   */
+  readonly quantized?: (
+    label: string,
+    shape: readonly number[],
+    dtype: QuantizedDType,
+    blocks: Uint8Array,
+  ) => Tensor;
   kvPool(layout: KvLayout, pages: number): KvPool;
   /** Runs `build`; tensors it made are freed afterwards, except those it returns. */
   record<T>(build: (ops: Ops) => T): T;

@@ -1,7 +1,7 @@
 /** From a model's files to an executor in this thread. */
 import { selectBackend } from "../backend/select.ts";
 import { openWeightFiles } from "../model_files.ts";
-import { loadDecoder } from "../models/mod.ts";
+import { loadDecoder, type WeightFormat } from "../models/mod.ts";
 import type { Executor } from "./executor.ts";
 import { createLocalExecutor, type LocalExecutorOptions } from "./local_executor.ts";
 
@@ -11,6 +11,8 @@ export interface ModelExecutorSpec extends LocalExecutorOptions {
   readonly path: string;
   /** Name of the backend, or "auto". */
   readonly backend: string;
+  /** How weight matrices are held. @default "file" */
+  readonly weights?: WeightFormat;
 }
 
 /** An executor that knows how large its model is. */
@@ -30,7 +32,7 @@ export async function createModelExecutor(spec: ModelExecutorSpec): Promise<Mode
   try {
     const { config, weights } = await openWeightFiles(spec.path);
     using source = weights;
-    const decoder = loadDecoder(config, source, backend);
+    const decoder = loadDecoder(config, source, backend, { weights: spec.weights ?? "file" });
     const executor = createLocalExecutor(decoder, backend, spec);
     return {
       info: executor.info,

@@ -1,10 +1,24 @@
 /** Moves a decoder's weights to a backend and checks every shape on the way. */
-import type { Backend, Rope, Tensor } from "../backend/backend.ts";
+import type { Backend, QuantizedDType, Rope, Tensor } from "../backend/backend.ts";
 import { FormatError } from "../errors.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import type { ModelConfig } from "./config.ts";
 import { ropeFrequencies } from "./rope.ts";
 import { isIgnorable, namesOf, ropeFactorsName, type WeightRole } from "./weight_names.ts";
+
+/**
+ * How weight matrices are held.
+ *
+ * - "file": Q8_0 and Q4_0 matrices of a GGUF file keep their integers where the backend multiplies
+ *   with them; everything else is f32
+ * - "f32": dequantised
+ * - "q8", "q4": quantised at load in blocks of 32 columns. The embedding table and the output layer
+ *   take 8 bits in both, because every token passes through them. Matrices whose rows are no
+ *   multiple of 32 stay f32
+ *
+ * Activations meet quantised weights as 8-bit integers. Vectors are always f32.
+ */
+export type WeightFormat = "file" | "f32" | "q8" | "q4";
 
 /** Hands a model file its weights. */
 export interface Loader {
@@ -24,13 +38,14 @@ export function createLoader(
   config: ModelConfig,
   weights: WeightSource,
   backend: Backend,
+  format: WeightFormat,
 ): Loader {
   const source = "model weights";
   const nameOf = namesOf(weights);
   const used = new Set<string>();
   const tensors: Tensor[] = [];
   let parameters = 0;
-  const read = (name: string, shape: readonly number[]): Float32Array => {
+  const check = (name: string, shape: readonly number[]): void => {
     if (!weights.has(name)) {
       throw new FormatError(
         `tensor ${JSON.stringify(name)} of shape [${shape.join(", ")}] is missing`,
@@ -46,17 +61,27 @@ export function createLoader(
       );
     }
     used.add(name);
+  };
+  const read = (name: string, shape: readonly number[]): Float32Array => {
+    check(name, shape);
     return weights.f32(name);
+  };
+  const upload = (role: WeightRole, name: string, shape: readonly number[]): Tensor => {
+    check(name, shape);
+    const stored = storedType(weights.dtype(name));
+    if (format === "file" && stored !== undefined && backend.quantized !== undefined) {
+      return backend.quantized(name, shape, stored, weights.raw(name));
+    }
+    return backend.tensor(name, shape, typeOf(role, shape, format), weights.f32(name));
   };
   return {
     config,
     rope: loadRope(config, weights, read),
     tensor(role, shape, layer) {
       const name = nameOf(role, layer);
-      const data = read(name, shape);
-      const tensor = backend.tensor(name, shape, "f32", data);
+      const tensor = upload(role, name, shape);
       tensors.push(tensor);
-      parameters += data.length;
+      parameters += shape.reduce((a, b) => a * b, 1);
       return tensor;
     },
     get parameters() {
@@ -76,6 +101,22 @@ export function createLoader(
       for (const tensor of tensors.splice(0)) tensor[Symbol.dispose]();
     },
   };
+}
+
+/** The type that keeps a file's integers. */
+function storedType(fileType: string): QuantizedDType | undefined {
+  if (fileType === "Q8_0") return "q8";
+  return fileType === "Q4_0" ? "q4" : undefined;
+}
+
+function typeOf(
+  role: WeightRole,
+  shape: readonly number[],
+  format: WeightFormat,
+): "f32" | QuantizedDType {
+  const isQuantized = format === "q8" || format === "q4";
+  if (!isQuantized || shape.length !== 2 || shape[1]! % 32 !== 0) return "f32";
+  return role === "embedding" || role === "output" ? "q8" : format;
 }
 
 function loadRope(

@@ -20,6 +20,7 @@ export class Heap {
   readonly #gaps: Gap[] = [];
   #floats: Float32Array<ArrayBuffer>;
   #words: Uint32Array<ArrayBuffer>;
+  #bytes: Uint8Array<ArrayBuffer>;
   #used = 0;
 
   /**
@@ -31,6 +32,7 @@ export class Heap {
     this.#gaps.push({ at: ALIGN, bytes: PAGE - ALIGN });
     this.#floats = new Float32Array(this.memory.buffer as ArrayBuffer);
     this.#words = new Uint32Array(this.memory.buffer as ArrayBuffer);
+    this.#bytes = new Uint8Array(this.memory.buffer as ArrayBuffer);
   }
 
   /** All of memory as f32. Valid until the next allocation. */
@@ -41,6 +43,11 @@ export class Heap {
   /** All of memory as u32. Valid until the next allocation. */
   get words(): Uint32Array<ArrayBuffer> {
     return this.#words;
+  }
+
+  /** All of memory. Valid until the next allocation. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes;
   }
 
   /** Bytes given out. */
@@ -116,6 +123,7 @@ export class Heap {
     }
     this.#floats = new Float32Array(this.memory.buffer as ArrayBuffer);
     this.#words = new Uint32Array(this.memory.buffer as ArrayBuffer);
+    this.#bytes = new Uint8Array(this.memory.buffer as ArrayBuffer);
     if (open > 0) last!.bytes += wanted * PAGE;
     else this.#gaps.push({ at: end, bytes: wanted * PAGE });
   }

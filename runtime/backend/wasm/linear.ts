@@ -1,8 +1,10 @@
-/** linear on the host side: interleaves weights on first use, and cuts many rows into blocks. */
+/** linear on the host side: lays out or quantises operands, and cuts many rows into blocks. */
 import { ShapeError } from "../../errors.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { BLOCK } from "./blocks.ts";
+import { X_BLOCK_BYTES } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
-import type { Step } from "./step.ts";
+import { once, type Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
 
 /** Rows of x are taken so many bytes at a time, so that they stay in the second-level cache. */
@@ -28,22 +30,73 @@ export function linear(
   if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs)) {
     throw new ShapeError("linear", `bias is [${bias.shape.join(", ")}], should be [${outputs}]`);
   }
-  interleave(step, weight);
-  const from = asRows(step, "linear", x);
   const y = step.scope.alloc("linear", [rows, outputs]);
+  const from = asRows(step, "linear", x);
+  const multiply = weight.dtype === "f32" ? multiplyF32 : multiplyBlocks;
+  multiply(step, { from, weight, bias: bias?.address ?? 0, y, rows, depth, outputs });
+  return y;
+}
+
+interface Operands {
+  readonly from: WasmTensor;
+  readonly weight: WasmTensor;
+  readonly bias: number;
+  readonly y: WasmTensor;
+  readonly rows: number;
+  readonly depth: number;
+  readonly outputs: number;
+}
+
+function multiplyF32(step: Step, { from, weight, bias, y, rows, depth, outputs }: Operands): void {
+  const source = from === weight ? copyOf(step, from) : from;
+  interleave(step, weight);
   const block = Math.max(4, Math.floor(BLOCK_BYTES / (4 * depth) / 4) * 4);
   for (let start = 0; start < rows; start += block) {
     step.kernels.linear(
-      from.address + 4 * depth * start,
+      source.address + 4 * depth * start,
       weight.address,
-      bias?.address ?? 0,
+      bias,
       y.address + 4 * outputs * start,
       Math.min(block, rows - start),
       depth,
       outputs,
     );
   }
-  return y;
+}
+
+function multiplyBlocks(
+  step: Step,
+  { from, weight, bias, y, rows, depth, outputs }: Operands,
+): void {
+  const { kernels, scope } = step;
+  const perRow = depth / BLOCK, rowBytes = perRow * X_BLOCK_BYTES;
+  // The same activations go through several matrices (q, k and v; gate and up).
+  const quantized = once(step, "quantized", from, () => {
+    const address = scope.block("quantized", rows * rowBytes);
+    kernels.quantize(from.address, address, rows * perRow);
+    return address;
+  });
+  const run = weight.dtype === "q8" ? kernels.linearQ8 : kernels.linearQ4;
+  const block = Math.max(4, Math.floor(BLOCK_BYTES / rowBytes / 4) * 4);
+  for (let start = 0; start < rows; start += block) {
+    run(
+      quantized + rowBytes * start,
+      weight.address,
+      bias,
+      y.address + 4 * outputs * start,
+      Math.min(block, rows - start),
+      perRow,
+      outputs,
+    );
+  }
+}
+
+/** x as it is before it is interleaved as a weight. */
+function copyOf(step: Step, x: WasmTensor): WasmTensor {
+  const copy = step.scope.alloc("linear", x.shape);
+  const size = matrix("linear", x).reduce((a, b) => a * b);
+  step.heap.floats.copyWithin(copy.address / 4, x.address / 4, x.address / 4 + size);
+  return copy;
 }
 
 /** Brings a matrix into the layout of weights, in place. */

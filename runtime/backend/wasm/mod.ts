@@ -1,18 +1,19 @@
 /**
- * The WebAssembly backend: f32 in 128-bit SIMD, one thread. Kernels are emitted by kernels/*.ts; this
+ * The WebAssembly backend: 128-bit SIMD, one thread, weights in f32 or as 8-bit or 4-bit integers.
+ * Kernels are emitted by kernels/*.ts; this
  * folder's other files check shapes, lay out memory and call them.
  *
  * A row's result is the same to the bit whatever else is in the batch, however its prompt was cut
  * into chunks and wherever its pages lie: every kernel fixes its order of additions by that row
- * alone, and no instruction is used whose result the engine may choose.
+ * alone, and no instruction is used where the engine may choose its result.
  */
-import { ClosedError } from "../../errors.ts";
-import type { Backend, Ops, Tensor } from "../backend.ts";
+import { ClosedError, ShapeError } from "../../errors.ts";
+import type { Backend, Ops, QuantizedDType, Tensor } from "../backend.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
-import { ShapeError } from "../../errors.ts";
 import { attention } from "./attention.ts";
+import { blockBytes, type BlockSource, packBlocks } from "./blocks.ts";
 import { Heap } from "./heap.ts";
-import { hasSimd, instantiate } from "./kernels/mod.ts";
+import { hasRelaxedSimd, hasSimd, instantiate } from "./kernels/mod.ts";
 import { kvCopy, kvWrite } from "./kv.ts";
 import { WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
@@ -30,6 +31,11 @@ export const isWasmSupported = hasSimd;
 export interface WasmBackendOptions {
   /** Limit of memory in pages of 64 KiB. @default all that 32-bit addresses reach, 4 GiB */
   readonly maxPages?: number;
+  /**
+   * Whether quantised weights use relaxed SIMD. It changes speed and no result.
+   * @default whether the engine has it
+   */
+  readonly relaxedSimd?: boolean;
 }
 
 /**
@@ -37,21 +43,34 @@ export interface WasmBackendOptions {
  *
  * @throws {WebAssembly.CompileError} without 128-bit SIMD, see {@link isWasmSupported}
  */
-export function createWasmBackend({ maxPages }: WasmBackendOptions = {}): Backend {
+export function createWasmBackend(
+  { maxPages, relaxedSimd = hasRelaxedSimd() }: WasmBackendOptions = {},
+): Backend {
   const heap = new Heap(maxPages);
   const scope = new Scope(heap);
-  const step: Step = { heap, scope, kernels: instantiate(heap.memory) };
+  const step: Step = { heap, scope, kernels: instantiate(heap.memory, relaxedSimd) };
   const ops = createOps(step);
   let closed = false;
+  const requireOpen = (): void => {
+    if (closed) throw new ClosedError("The backend was closed");
+  };
   return {
     name: "wasm",
     limits: { maxBindingBytes: heap.maxPages * 65_536, f16: false, subgroups: false },
     tensor(label, shape, dtype, data) {
-      if (closed) throw new ClosedError("The backend was closed");
-      if (dtype !== "f32") {
-        throw new TypeError(`Cannot make tensor ${label}: the backend has f32, not ${dtype}`);
+      requireOpen();
+      if (dtype === "f32") return upload(heap, label, shape, data);
+      if (dtype !== "q8" && dtype !== "q4") {
+        throw new TypeError(
+          `Cannot make tensor ${label}: the backend has f32, q8 and q4, not ${dtype}`,
+        );
       }
-      return upload(heap, label, shape, data);
+      const values = data ?? new Float32Array(elements(label, shape));
+      return uploadBlocks(heap, label, shape, dtype, { kind: "f32", values });
+    },
+    quantized(label, shape, dtype, bytes) {
+      requireOpen();
+      return uploadBlocks(heap, label, shape, dtype, { kind: "gguf", bytes });
     },
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
     record: (build) => scope.run(() => build(ops)),
@@ -79,6 +98,24 @@ function upload(
   if (data === undefined) heap.floats.fill(0, address / 4, address / 4 + size);
   else heap.floats.set(data, address / 4);
   return new WasmTensor(heap, label, [...shape], "f32", address, bytes);
+}
+
+function uploadBlocks(
+  heap: Heap,
+  label: string,
+  shape: readonly number[],
+  dtype: QuantizedDType,
+  source: BlockSource,
+): WasmTensor {
+  const bytes = blockBytes(dtype, shape);
+  const address = heap.take(`tensor ${label}`, bytes);
+  try {
+    packBlocks(heap, address, dtype, [shape[0]!, shape[1]!], source);
+  } catch (error) {
+    heap.give(address, bytes);
+    throw error;
+  }
+  return new WasmTensor(heap, label, [...shape], dtype, address, bytes);
 }
 
 function read(step: Step, tensor: Tensor): Float32Array {

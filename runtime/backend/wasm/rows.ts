@@ -1,5 +1,6 @@
-/** Picking rows of matrices: embed, gather_rows, and undoing the interleaving of weights. */
+/** Picking rows of matrices: embed, gather_rows, and undoing the layouts of weights. */
 import { matrix } from "../cpu/tensor.ts";
+import { unpackRow } from "./blocks.ts";
 import type { Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
 
@@ -23,6 +24,10 @@ export function pickRows(
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i]!;
     if (row >= height) throw new RangeError(`${what} ${row} is not below ${height}`);
+    if (x.dtype !== "f32") {
+      unpackRow(heap, x.address, x.dtype, { row, cols, to: to + i * cols });
+      continue;
+    }
     if (x.layout === "rows") {
       floats.copyWithin(to + i * cols, from + row * cols, from + (row + 1) * cols);
       continue;
@@ -33,7 +38,7 @@ export function pickRows(
   return y;
 }
 
-/** The tensor itself, or a copy row by row where it is interleaved. */
+/** The tensor itself, or a copy row by row in f32 where it is interleaved or quantised. */
 export function asRows(step: Step, op: string, x: WasmTensor): WasmTensor {
   if (x.layout === "rows") return x;
   const [height] = matrix(op, x);

@@ -1,29 +1,33 @@
 /** Tensors of the WebAssembly backend, and the steps they live in. */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import type { DType, Tensor } from "../backend.ts";
+import type { QuantizedDType, Tensor } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import type { Heap } from "./heap.ts";
 
 /**
- * How a matrix lies in memory: row by row, or in groups of four rows with the four values of a
- * column side by side (see kernels/interleave.ts).
+ * How a matrix lies in memory: row by row, in groups of four rows with the four values of a column
+ * side by side (kernels/interleave.ts), or in quantised blocks (blocks.ts).
  */
-export type Layout = "rows" | "fours";
+export type Layout = "rows" | "fours" | "blocks";
 
-/** A block of the heap. Tensors are made as "rows"; `linear` interleaves its weights on first use. */
+/**
+ * A block of the heap. f32 tensors are made as "rows"; `linear` interleaves its weights on first
+ * use.
+ */
 export class WasmTensor implements Tensor {
-  layout: Layout = "rows";
+  layout: Layout;
   #address: number | undefined;
 
   constructor(
     readonly heap: Heap,
     readonly label: string,
     readonly shape: readonly number[],
-    readonly dtype: DType,
+    readonly dtype: "f32" | QuantizedDType,
     address: number,
     readonly bytes: number,
   ) {
     this.#address = address;
+    this.layout = dtype === "f32" ? "rows" : "blocks";
   }
 
   /** @throws {ClosedError} after disposal */

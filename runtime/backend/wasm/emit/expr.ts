@@ -72,7 +72,7 @@ export const i32 = {
 export const f32 = {
   const: (value: number): Expr<"f32"> => ({ type: "f32", code: [0x43, ...single(value)] }),
   load: load("f32", 0x2a),
-  eq: binary("f32", "f32", "i32", 0x5b),
+  gt: binary("f32", "f32", "i32", 0x5e),
   sqrt: unary("f32", "f32", 0x91),
   add: binary("f32", "f32", "f32", 0x92),
   sub: binary("f32", "f32", "f32", 0x93),
@@ -122,11 +122,15 @@ export const i8x16 = {
 };
 
 export const i16x8 = {
-  extaddPairwiseI8x16S: vector1(0x7c),
   narrowI32x4S: vector2(0x85),
   extmulLowI8x16S: vector2(0x9c),
   extmulHighI8x16S: vector2(0x9d),
   add: vector2(0x8e),
+  /**
+   * a . b over pairs of bytes. Has one defined result as long as every byte of b is in 0 .. 127
+   * (relaxed SIMD, i16x8.relaxed_dot_i8x16_i7x16_s).
+   */
+  relaxedDot: vector2(0x112),
 };
 
 export const i32x4 = {
@@ -137,16 +141,7 @@ export const i32x4 = {
   shrS: shift(0xac),
   add: vector2(0xae),
   sub: vector2(0xb1),
-  mul: vector2(0xb5),
   truncSatF32x4S: vector1(0xf8),
-  /**
-   * a . b + c over groups of four bytes. Has one defined result as long as every byte of b is in
-   * 0 .. 127 (relaxed SIMD, i32x4.relaxed_dot_i8x16_i7x16_add_s).
-   */
-  relaxedDotAdd: (a: Expr<"v128">, b: Expr<"v128">, c: Expr<"v128">): Expr<"v128"> => ({
-    type: "v128",
-    code: [...a.code, ...b.code, ...c.code, ...simd(0x113)],
-  }),
 };
 
 export const f32x4 = {
