@@ -1,5 +1,7 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { encodePrompt, logSoftmax, type TokenId } from "../../runtime/mod.ts";
+import { loadModel } from "../../runtime/load.ts";
 import { runStrategy, StrategyParamError } from "../../strategies/mod.ts";
 import { chatPrompt, requestOf, runToEnd } from "../conformance/_strategy_run.ts";
 import { fakeModel } from "../fakes/_model.ts";
@@ -257,6 +259,40 @@ Deno.test("stop tokens and tokens without an alternative are not charged", async
   const found = await texts(model, { num_beams: 2, diversity: 100, length_penalty: 0 });
   assertEquals(found.texts, ["ax", "bx"]);
   for (const { sum_logprob: sum, raw_logprob: raw } of found.scores) assertAlmostEquals(sum!, raw!);
+});
+
+Deno.test("stop tokens are not charged where the request goes past them either", async () => {
+  const model = story({ "": { "<end>": 0.6, a: 0.4 }, a: { b: 1 }, "<end>": { a: 1 } });
+  const [end] = [...model.vocab.stopTokens];
+  const { choices } = await runToEnd(requestOf("diverse-beam", model, {
+    prompt: [1],
+    params: { num_beams: 2, diversity: 100 },
+    choices: 2,
+    ignoreStop: true,
+    maxTokens: 2,
+  }));
+  assertEquals(choices.map(({ tokens }) => tokens), [[end!, 0], [end!, 0]]);
+});
+
+Deno.test("embedding reads what every token has of its own below the first layer", async () => {
+  const path = fileURLToPath(new URL("../../models/decant-tiny-draft", import.meta.url));
+  await using loaded = await loadModel(path, {
+    id: "draft",
+    backend: "cpu",
+    thread: "own",
+    kvBytes: 16 << 20,
+    created: 0,
+    ownedBy: "decant",
+  });
+  const tokens = [5, 300, 41, 5];
+  using session = loaded.engine.session(tokens);
+  const rows = await session.hidden(0, { last: tokens.length });
+  for (const [i, token] of tokens.entries()) {
+    using alone = loaded.engine.session([token]);
+    const [row] = await alone.hidden(0);
+    assertEquals(rows[i], row);
+  }
+  assert(rows[0]!.some((x, i) => x !== rows[1]![i]));
 });
 
 Deno.test("diverse-beam computes all groups of a token in one step", async () => {
