@@ -33,8 +33,8 @@ const params = z.strictObject({
     .describe("entropy in nats from which there are n_max trials; above h_min"),
   schedule: z.enum(["code", "paper", "fixed", "negative"]).default("code")
     .describe(
-      "trials by entropy: the authors' code, algorithm 1 of the paper, always n_max, or n_max + 1 " +
-        "less than what code gives",
+      "trials by entropy: the authors' code, algorithm 1 of the paper, always n_max, or " +
+        "(negative) n_max + 1 minus what code gives",
     ),
   scope: z.enum(["warped", "raw"]).default("warped")
     .describe(
