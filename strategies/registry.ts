@@ -7,4 +7,5 @@ export { greedy } from "./greedy.ts";
 export { sample } from "./sample.ts";
 export { selfConsistency } from "./self_consistency.ts";
 export { speculative } from "./speculative.ts";
+export { speculativeEnsemble } from "./speculative_ensemble.ts";
 export { stochasticBeam } from "./stochastic_beam.ts";

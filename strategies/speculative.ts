@@ -20,22 +20,18 @@
  * `coupled` by measured ones if the run has a clock (output does not depend on them there).
  */
 import { z } from "zod";
-import {
-  type Capability,
-  type LanguageModel,
-  type SamplingParams,
-  type Session,
-} from "../runtime/mod.ts";
+import { type Capability, type SamplingParams, type Session } from "../runtime/mod.ts";
 import { branchSeeds } from "./_branches.ts";
 import { type Chance, chanceFrom } from "./_chance.ts";
 import { createMasker } from "./_constrain.ts";
 import { type Drafter, modelDrafter } from "./_drafter.ts";
 import { type DraftTable, promptLookup, tableDrafter, tokenRecycling } from "./_drafter_tables.ts";
 import { suffixTable } from "./_drafter_suffix.ts";
-import { RoleError, StrategyParamError } from "./_errors.ts";
+import { StrategyParamError } from "./_errors.ts";
 import { type Costs, createSchedule, declaredCosts, measuredCosts } from "./_gamma.ts";
 import { Speculation } from "./_speculation.ts";
 import { type CostSource, SpeculationLog } from "./_speculation_log.ts";
+import { requireSameVocab } from "./_same_vocab.ts";
 import { defineStrategy, type StrategyContext } from "./strategy.ts";
 
 const name = "speculative";
@@ -129,17 +125,6 @@ export const speculative = defineStrategy({
     };
   },
 });
-
-/** @throws {RoleError} if token ids of the two models do not mean the same */
-export function requireSameVocab(
-  strategy: string,
-  role: string,
-  model: LanguageModel<never>,
-  other: LanguageModel<never>,
-): void {
-  if (model.vocab && model.vocab.fingerprint === other.vocab?.fingerprint) return;
-  throw new RoleError(strategy, role, `${other.id} has another vocabulary than ${model.id}`);
-}
 
 /** Measured costs only where the output does not depend on them: a seed has to repeat. */
 function costsOf({ params, clock }: Context): CostSource {

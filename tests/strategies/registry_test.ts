@@ -110,6 +110,20 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       },
     ],
   },
+  "speculative-ensemble": {
+    params: [
+      {},
+      { framework: "naive", gamma: 3, combine: "contrastive", verify: "coupled" },
+      { models: 3, combine: "product", proposer: 1, gamma: 2 },
+      { framework: "plain", models: 4 },
+    ],
+    // Rejections waste calls, and choices that wait for different models do not share steps.
+    steps: ({ tokens, params }) => 3 * (1 + Number(Object(params).gamma)) * tokens,
+    skip: [{
+      law: "log-probabilities are the raw model's",
+      reason: "they are the combination's; speculative_ensemble_test.ts",
+    }],
+  },
   "self-consistency": {
     maxChoices: 1,
     params: [{}, { num_samples: 2, answer: "text" }, { answer: "last-line" }],

@@ -1,0 +1,261 @@
+/**
+ * One completion drawn from a combination of models that take turns at proposing.
+ *
+ * Every proposal is checked against the combination with the law of the model that drew it; the token
+ * after a full run is drawn from the verifier's own law and is itself a proposal, never output as it
+ * is. Source: https://arxiv.org/abs/2502.01662, algorithms 1 and 2, for any number of models. Differs
+ * from the printed ones: after a rejection the tokens kept before it stay, and the default proposer
+ * goes on.
+ */
+import {
+  type Constraint,
+  logNormalizer,
+  type SamplingParams,
+  type Session,
+  type TokenId,
+  type TokenLogprob,
+  topCandidates,
+} from "../runtime/mod.ts";
+import { type Combination, type DrawShape, ownLaw } from "./_combine.ts";
+import { deadEnd, type Masker, type TokenMask } from "./_constrain.ts";
+import type { Decider } from "./_deciders.ts";
+import type { StopCheck } from "./strategy.ts";
+
+/** How the models work together. */
+export type Framework = "alternate" | "naive" | "plain";
+
+/** Everything one completion depends on. */
+export interface EnsembleOptions {
+  /** At the same prompt, each with enough rollback for all pending tokens. */
+  readonly sessions: readonly Session<"edit" | "logits">[];
+  readonly combination: Combination;
+  readonly decider: Decider;
+  readonly framework: Framework;
+  /** Index of the model that proposes first, and again after each rejection. */
+  readonly proposer: number;
+  /** How many tokens that one proposes at a time; others propose one. */
+  readonly gamma: number;
+  readonly sampling: SamplingParams;
+  readonly maxTokens: number;
+  readonly logprobs: number | undefined;
+  readonly stops: StopCheck;
+  readonly constraint: Constraint | undefined;
+  readonly masker: Masker | undefined;
+}
+
+/** Where a sequence stands: what its stop check and constraint have seen. */
+interface Place {
+  readonly stops: StopCheck;
+  readonly state: unknown;
+  readonly ended: boolean;
+}
+
+/** A proposal that is not decided yet. */
+interface Pending {
+  readonly token: TokenId;
+  readonly owner: number;
+  /** The owner's law it was drawn with. */
+  readonly law: Float64Array;
+  readonly mask: TokenMask | undefined;
+  readonly after: Place;
+}
+
+/** What one model knows and did. */
+class Voice {
+  /** Its logits at the first pending positions, in order. */
+  readonly rows: Float32Array[] = [];
+  calls = 0;
+  proposed = 0;
+  accepted = 0;
+  constructor(readonly session: Session<"edit" | "logits">) {}
+}
+
+/** See file comment. */
+export class Ensemble implements Disposable {
+  readonly voices: readonly Voice[];
+  readonly #options: EnsembleOptions;
+  readonly #prompt: readonly TokenId[];
+  readonly #completion: TokenId[] = [];
+  #place: Place;
+  #pending: Pending[] = [];
+  #reason: "stop" | "length" | undefined;
+
+  constructor(options: EnsembleOptions) {
+    const { sessions, stops, masker } = options;
+    this.#options = options;
+    this.voices = sessions.map((session) => new Voice(session));
+    this.#prompt = [...sessions[0]!.tokens];
+    this.#place = { stops, state: masker?.start(), ended: false };
+  }
+
+  /** Why the completion ended; undefined while it goes on. */
+  get reason(): "stop" | "length" | undefined {
+    return this.#reason;
+  }
+
+  /**
+   * Calls the model whose turn it is, and decides what can be decided.
+   *
+   * @returns the tokens that are decided now, maybe none
+   * @throws {ConstraintError} if the constraint allows neither a token nor the end
+   */
+  async advance(): Promise<readonly TokenLogprob[]> {
+    const { framework, proposer } = this.#options;
+    if (this.#pending.length === 0) {
+      const mask = this.#mask(this.#place);
+      if (mask?.isEmpty) return this.#finish(mask);
+      if (framework === "plain") return await this.#drawTogether(mask);
+      await this.#turn(proposer);
+      if (framework === "naive") await this.#askOthers(proposer);
+    } else {
+      await this.#turn(this.#leastKnowing());
+    }
+    return this.#decide();
+  }
+
+  /** All models, then one draw from the combination. */
+  async #drawTogether(mask: TokenMask | undefined): Promise<readonly TokenLogprob[]> {
+    const { combination, decider } = this.#options;
+    await Promise.all(this.voices.map((voice) => this.#ask(voice)));
+    const rows = this.#headRows();
+    const law = combination.law(rows, this.#shape(mask, this.#completion));
+    const token = decider.draw(law, this.#length);
+    const emitted = this.#logprob(token, rows);
+    this.#settle(token);
+    return [emitted];
+  }
+
+  /** Every other model computes its laws; none of them proposes. */
+  async #askOthers(proposer: number): Promise<void> {
+    await Promise.all(this.voices.map(async (voice, i) => {
+      if (i === proposer) return;
+      await this.#ask(voice);
+      voice.rows.length = this.#pending.length;
+    }));
+  }
+
+  /** A model computes its laws up to the end and proposes what comes next. */
+  async #turn(index: number): Promise<void> {
+    const { proposer, gamma, decider } = this.#options;
+    const voice = this.voices[index]!;
+    for (let i = 0; i < (index === proposer ? gamma : 1); i++) {
+      if (i > 0 && !this.#mayPropose()) return;
+      await this.#ask(voice);
+      if (!this.#mayPropose()) {
+        voice.rows.length = this.#pending.length;
+        return;
+      }
+      const place = this.#pending.at(-1)?.after ?? this.#place;
+      const mask = this.#mask(place);
+      const before = [...this.#completion, ...this.#pending.map(({ token }) => token)];
+      const law = ownLaw(voice.rows.at(-1)!, this.#shape(mask, before));
+      const token = decider.draw(law, this.#prompt.length + before.length);
+      const after = this.#after(place, token);
+      this.#pending.push({ token, owner: index, law, mask, after });
+      voice.proposed++;
+    }
+  }
+
+  /** One pass over what the model has not computed: rows up to the one after the last proposal. */
+  async #ask(voice: Voice): Promise<void> {
+    const { session, rows } = voice;
+    const all = [...this.#completion, ...this.#pending.map(({ token }) => token)];
+    session.append(all.slice(session.length - this.#prompt.length));
+    voice.calls++;
+    rows.push(...await session.logits({ last: this.#pending.length + 1 - rows.length }));
+  }
+
+  /** Checks pending tokens from the first on, as far as every model's law is known. */
+  #decide(): readonly TokenLogprob[] {
+    const { combination, decider } = this.#options;
+    const decided: TokenLogprob[] = [];
+    while (this.#pending.length > 0 && this.voices.every(({ rows }) => rows.length > 0)) {
+      const head = this.#pending.shift()!;
+      const rows = this.#headRows();
+      const law = combination.law(rows, this.#shape(head.mask, this.#completion));
+      const { kept, token } = decider.check(head.token, head.law, law, this.#length);
+      decided.push(this.#logprob(token, rows));
+      if (kept) this.voices[head.owner]!.accepted++;
+      else this.#takeBack();
+      this.#settle(token, kept ? head.after : undefined);
+      if (this.#reason) break;
+    }
+    return decided;
+  }
+
+  /** Nothing pending counts any more. */
+  #takeBack(): void {
+    this.#pending = [];
+    for (const { rows, session } of this.voices) {
+      rows.length = 0;
+      session.truncate(Math.min(session.length, this.#length));
+    }
+  }
+
+  /** A decided token. */
+  #settle(token: TokenId, known?: Place): void {
+    const place = known ?? this.#after(this.#place, token);
+    this.#completion.push(token);
+    for (const { rows } of this.voices) rows.shift();
+    if (place.ended) this.#reason = "stop";
+    else if (this.#completion.length === this.#options.maxTokens) this.#reason = "length";
+    this.#place = place;
+  }
+
+  #after({ stops, state }: Place, token: TokenId): Place {
+    const next = stops.fork();
+    const ended = next.push(token);
+    const { masker } = this.#options;
+    return { stops: next, ended, state: ended ? state : masker?.advance(state, token) };
+  }
+
+  #mayPropose(): boolean {
+    const { maxTokens } = this.#options;
+    if (this.#completion.length + this.#pending.length >= maxTokens) return false;
+    const place = this.#pending.at(-1)?.after ?? this.#place;
+    return !place.ended && !this.#mask(place)?.isEmpty;
+  }
+
+  #leastKnowing(): number {
+    const known = this.voices.map(({ rows }) => rows.length);
+    return known.indexOf(Math.min(...known));
+  }
+
+  #headRows(): readonly Float32Array[] {
+    return this.voices.map(({ rows }) => rows[0]!);
+  }
+
+  #mask({ state }: Place): TokenMask | undefined {
+    return this.#options.masker?.mask(state);
+  }
+
+  #shape(mask: TokenMask | undefined, completionTokens: readonly TokenId[]): DrawShape {
+    const { sampling } = this.#options;
+    return { sampling, mask: mask?.bits, promptTokens: this.#prompt, completionTokens };
+  }
+
+  /** Decided tokens, the prompt's included. */
+  get #length(): number {
+    return this.#prompt.length + this.#completion.length;
+  }
+
+  #finish({ isComplete }: TokenMask): readonly TokenLogprob[] {
+    if (!isComplete) throw deadEnd(this.#options.constraint!);
+    this.#reason = "stop";
+    return [];
+  }
+
+  /** Of the combination at temperature 1, not of one model. */
+  #logprob(token: TokenId, rows: readonly Float32Array[]): TokenLogprob {
+    const { logprobs, combination } = this.#options;
+    if (logprobs === undefined) return { token, logprob: 0, top: [] };
+    const row = combination.raw(rows);
+    const normalizer = logNormalizer(row);
+    const top = topCandidates(row, logprobs, normalizer);
+    return { token, logprob: row[token]! - normalizer, top };
+  }
+
+  [Symbol.dispose](): void {
+    for (const { session } of this.voices) session[Symbol.dispose]();
+  }
+}
