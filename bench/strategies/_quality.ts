@@ -5,7 +5,12 @@ import { testSamples } from "../../models/evaluate.ts";
 import { taskRng } from "../../models/recipe/rng.ts";
 import type { Sample, Task } from "../../models/recipe/task.ts";
 import { EVALUATION } from "../../models/recipe/tasks/mod.ts";
-import { greedySampling, type SamplingParams, seedFrom } from "../../runtime/mod.ts";
+import {
+  greedySampling,
+  type LanguageModel,
+  type SamplingParams,
+  seedFrom,
+} from "../../runtime/mod.ts";
 import { type LoadedModel, loadModel } from "../../runtime/load.ts";
 import { getStrategy, runStrategy } from "../../strategies/mod.ts";
 
@@ -92,7 +97,7 @@ export interface Answers {
 
 /** Decodes one instance. */
 export async function answer(
-  { engine }: LoadedModel,
+  model: LanguageModel,
   method: Method,
   sample: Sample,
   seed: number,
@@ -104,7 +109,7 @@ export async function answer(
     id: "quality",
     strategy: getStrategy(method.strategy),
     params: method.params ?? {},
-    models: { model: engine },
+    models: { model },
     prompt: [sample.messages[0]],
     chat: {},
     sampling: { ...greedySampling, ...method.sampling, seed: seedFrom(seed) },
@@ -141,11 +146,11 @@ export async function answer(
 
 /** Answers of a method to all instances of a task: one list per instance, one entry per seed. */
 export async function answerAll(
-  model: LoadedModel,
+  model: LanguageModel,
   method: Method,
   { task, options, onDone }: {
     readonly task: Task;
-    readonly options: QualityOptions;
+    readonly options: Pick<QualityOptions, "count" | "seeds">;
     readonly onDone: () => void;
   },
 ): Promise<readonly (readonly Answers[])[]> {

@@ -12,7 +12,7 @@
 import { chart, type ModelScores } from "../../models/chart.ts";
 import { testSamples, wilson } from "../../models/evaluate.ts";
 import type { Task } from "../../models/recipe/task.ts";
-import type { LoadedModel } from "../../runtime/load.ts";
+import type { LanguageModel } from "../../runtime/mod.ts";
 import {
   answerAll,
   type Answers,
@@ -87,7 +87,7 @@ function outcomeOf(
 }
 
 async function measureTask(
-  model: LoadedModel,
+  model: LanguageModel,
   task: Task,
   options: QualityOptions,
 ): Promise<readonly Outcome[]> {
@@ -124,7 +124,7 @@ export async function qualityCautious(options: QualityOptions): Promise<void> {
   await using model = await openEmbedded(options.model);
   const outcomes = new Map<string, readonly Outcome[]>();
   for (const task of options.tasks) {
-    outcomes.set(task.name, await measureTask(model, task, options));
+    outcomes.set(task.name, await measureTask(model.engine, task, options));
   }
   const labels = [...outcomes.values()][0]!.map(({ label }) => label);
   const scores: ModelScores[] = labels.map((model, m) => ({

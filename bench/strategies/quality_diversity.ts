@@ -11,7 +11,7 @@
 import { chart, type ModelScores } from "../../models/chart.ts";
 import { testSamples, wilson } from "../../models/evaluate.ts";
 import type { Task } from "../../models/recipe/task.ts";
-import type { LoadedModel } from "../../runtime/load.ts";
+import type { LanguageModel } from "../../runtime/mod.ts";
 import { distinctN, pairwiseBleu } from "./_list_metrics.ts";
 import {
   answerAll,
@@ -77,7 +77,7 @@ function overSeeds(seeds: readonly Answers[], expected: string): Metrics {
 }
 
 async function measureTask(
-  model: LoadedModel,
+  model: LanguageModel,
   task: Task,
   options: QualityOptions,
 ): Promise<readonly (readonly Metrics[])[]> {
@@ -96,7 +96,9 @@ async function measureTask(
 export async function qualityDiversity(options: QualityOptions): Promise<void> {
   await using model = await openEmbedded(options.model);
   const byTask = new Map<string, readonly (readonly Metrics[])[]>();
-  for (const task of options.tasks) byTask.set(task.name, await measureTask(model, task, options));
+  for (const task of options.tasks) {
+    byTask.set(task.name, await measureTask(model.engine, task, options));
+  }
   const overall = methods.map(({ label, strategy, params }, m) => {
     const all = [...byTask.values()].flatMap((task) => task[m]!);
     const estimates = metrics.map((name) =>
