@@ -2,7 +2,7 @@
  * Samples as usual while the model is confident. Where the next token's entropy is high it draws
  * several trials, each to the end of a clause, and keeps the one of lowest perplexity.
  *
- * Source: Wang et al. 2025, "Cautious Next Token Prediction", https://arxiv.org/abs/2507.03038,
+ * Source: "Cautious Next Token Prediction", ACL Findings 2025, https://arxiv.org/abs/2507.03038,
  * algorithm 1; schedule `code` and all else as in the authors' code, which differs from the figure.
  * This changes the distribution towards its modes; it is not exact sampling.
  * Differs: a token ends a clause by its last character (`exact`: by its id, as in the authors' code);

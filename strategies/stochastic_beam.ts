@@ -6,8 +6,8 @@
  * Children get noise of their own, conditioned on their largest value being the parent's; the k
  * largest go on. The first completion is what `sample` draws with the same seed.
  *
- * Source: Kool et al. 2019, https://arxiv.org/abs/1903.06059, section 4.1 and algorithm 1; stable
- * form of the conditioning in appendix B.3, estimation in section 4.2.
+ * Source: Kool et al. 2019, https://arxiv.org/abs/1903.06059, algorithm 1, with the numerically stable
+ * form of the conditioning from its appendix.
  * Differs: the root's value is drawn, not fixed at 0. The sample is the same; weights need it.
  * The distribution is the request's: temperature, filters, bias, penalties and constraint apply to
  * every token, renormalised. Completions end where the request ends them, the token limit included.
