@@ -77,6 +77,7 @@ async function* tryAll(
   const { context, options, counts } = drawing;
   const position = at.session.length;
   const sampling = trialSampling(context.sampling, options.scope);
+  // Seeds of their own: noise that made a trial lose must not come back in the tokens after it.
   const base = forkSeed(options.seed, position);
   const seeds = Array.from({ length: count }, (_, i) => forkSeed(base, i));
   const first = sampling === context.sampling ? row : rewarped(row, sampling);

@@ -10,7 +10,9 @@
  * form of the conditioning from its appendix.
  * Differs: the root's value is drawn, not fixed at 0. The sample is the same; weights need it.
  * The distribution is the request's: temperature, filters, bias, penalties and constraint apply to
- * every token, renormalised. Completions end where the request ends them, the token limit included.
+ * every token, renormalised. Completions end where the request ends them, the token limit included;
+ * they differ in tokens, their texts may still coincide. Beams in a dead end of the constraint drop
+ * out, so that fewer than k may come.
  * Cost: one ask per live beam and token, all in one step; at most 2 * `num_beams` sessions.
  */
 import { z } from "zod";
