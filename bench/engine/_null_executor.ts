@@ -52,6 +52,8 @@ function answer(want: Want, tokens: Uint32Array): Answer {
       return { kind: "entropy", values: new Float32Array(want.last) };
     case "score":
       return { kind: "score", values: new Float32Array(want.targets.length) };
+    case "signal":
+      return { kind: "signal", values: new Float32Array(want.slots.length) };
   }
 }
 

@@ -22,6 +22,12 @@ export interface KvPool extends Disposable {
   readonly layout: KvLayout;
   readonly pages: number;
   readonly pageBytes: number;
+  /**
+   * What attention recorded about physical slots since they were written; see {@link Ops.attention}.
+   *
+   * @throws {RangeError} if layer, head or a slot does not exist
+   */
+  readSignal(name: KvSignal, layer: number, kvHead: number, slots: Uint32Array): Float32Array;
 }
 
 /** One row's view of the pool, see `engine/executor.ts`. */

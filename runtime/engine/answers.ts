@@ -9,6 +9,8 @@ export interface RowOutput {
   readonly logits: readonly Float32Array[];
   /** Hidden states after `layer` of the row's last `last` tokens, oldest first. */
   hidden(layer: number, last: number): readonly Float32Array[];
+  /** What attention recorded about slots. */
+  signal(want: Extract<Want, { kind: "signal" }>): Float32Array;
 }
 
 /** How many of a row's last tokens have to give logits. */
@@ -23,6 +25,7 @@ function logitsFor(want: Want): number {
     case "score":
       return want.targets.length;
     case "hidden":
+    case "signal":
       return 0;
     default:
       return want.last;
@@ -64,6 +67,8 @@ function answer(want: Want, row: Row, output: RowOutput): Answer {
       return { kind: "score", values: scores(rows, want.targets) };
     case "hidden":
       return { kind: "hidden", rows: output.hidden(want.layer, want.last) };
+    case "signal":
+      return { kind: "signal", values: output.signal(want) };
   }
 }
 

@@ -3,7 +3,7 @@
  */
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
-import type { KvGranularity, KvLayout } from "../kv/policy.ts";
+import type { KvGranularity, KvLayout, KvSignal } from "../kv/policy.ts";
 
 /** What the engine has to know about the model behind an executor. */
 export interface ExecutorInfo {
@@ -32,6 +32,8 @@ export interface Batch {
   /** Applied in order before the rows. */
   readonly edits: readonly PageEdit[];
   readonly rows: readonly Row[];
+  /** What attention records about slots in this step, for KV policies. @default nothing */
+  readonly signals?: readonly KvSignal[];
 }
 
 /** Copies slots between pages: copy-on-write, gathers after eviction. */
@@ -85,7 +87,15 @@ export type Want =
   | { readonly kind: "entropy"; readonly last: number }
   /** `targets[i]` is scored at the i-th of the last `targets.length` positions. */
   | { readonly kind: "score"; readonly targets: Uint32Array }
-  | { readonly kind: "hidden"; readonly layer: number; readonly last: number };
+  | { readonly kind: "hidden"; readonly layer: number; readonly last: number }
+  /** What was recorded about physical slots, this step included. */
+  | {
+    readonly kind: "signal";
+    readonly name: KvSignal;
+    readonly layer: number;
+    readonly kvHead: number;
+    readonly slots: Uint32Array;
+  };
 
 /** The answer to a {@link Want}, same order. */
 export type Answer =
@@ -101,7 +111,7 @@ export type Answer =
     readonly rows: readonly { readonly candidates: readonly Candidate[]; readonly rest: number }[];
   }
   | { readonly kind: "logits" | "hidden"; readonly rows: readonly Float32Array[] }
-  | { readonly kind: "score" | "entropy"; readonly values: Float32Array }
+  | { readonly kind: "score" | "entropy" | "signal"; readonly values: Float32Array }
   /**
    * This ask alone cannot be answered: its mask leaves no token, a token id is unknown
    * ("RangeError"), or its logits are not numbers ("EngineError").

@@ -105,7 +105,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       pool,
       rows: plan.rows,
       slots: batch.rows.map((row) => row.slots),
-      signals: [],
+      signals: batch.signals ?? [],
       logitTokens: plan.logitTokens,
       hiddenTokens: plan.hiddenTokens,
     });
@@ -124,6 +124,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
           const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
           return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());
         },
+        signal: ({ name, layer, kvHead, slots }) => pool.readSignal(name, layer, kvHead, slots),
       })
     ),
   };

@@ -79,6 +79,7 @@ function run(batch: Batch, memory: SlotMemory, options: FakeExecutorOptions): Ba
       return answerRow(row, {
         logits: lastOf(states, logitsNeeded(row)).map((state) => logitsOf(state, options)),
         hidden: (layer, last) => lastOf(states, last).map((state) => hiddenOf(state, layer)),
+        signal: ({ slots }) => new Float32Array(slots.length),
       });
     }),
   };

@@ -1,14 +1,21 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
-import type { Answer, Executor, Want } from "../../../runtime/engine/executor.ts";
+import type { Answer, Batch, Executor, Want } from "../../../runtime/engine/executor.ts";
 import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
 import { EngineError } from "../../../runtime/errors.ts";
+import type { KvSignal } from "../../../runtime/kv/policy.ts";
 import { loadDecoder } from "../../../runtime/models/mod.ts";
 import { entropy, logSoftmax, topK } from "../../../runtime/sampling.ts";
 import { hashedWeights, llamaShapes, tinyConfig } from "../../fakes/hashed_weights.ts";
 import { greedyWant, rowsOf, Sequence, tokenOf } from "../../fakes/sequence.ts";
 
 const pageSize = 4;
+const kvSignals: readonly KvSignal[] = [
+  "attention-sum",
+  "attention-last",
+  "attention-max",
+  "key-norm",
+];
 
 function createExecutor(contextLength = 64): Executor {
   const backend = createCpuBackend();
@@ -25,6 +32,42 @@ function tokensOf(count: number, salt = 0): number[] {
 function sequence(executor: Executor, first = 0): Sequence {
   return new Sequence(executor, Uint32Array.from({ length: 8 }, (_, i) => first + i));
 }
+
+/** Every signal of both slots of a two-token row, in one layer and head. */
+function signalWants(slots: Uint32Array): Want[] {
+  return kvSignals.map((name) => ({ kind: "signal", name, layer: 1, kvHead: 0, slots }));
+}
+
+Deno.test("execute() answers what attention recorded about slots, and nothing unless asked to", async () => {
+  await using executor = createExecutor();
+  const slots = Uint32Array.of(0, 1);
+  const batch = (signals: readonly KvSignal[]): Batch => ({
+    step: 0,
+    edits: [],
+    signals,
+    rows: [{
+      tokens: Uint32Array.of(3, 4),
+      positions: slots,
+      slots: [slots],
+      tables: {
+        granularity: "sequence",
+        pages: [Uint32Array.of(0)],
+        counts: Uint32Array.of(2),
+      },
+      wants: signalWants(slots),
+    }],
+  });
+  const values = (answers: readonly Answer[]) =>
+    answers.map((answer) => answer.kind === "signal" ? [...answer.values] : []);
+  const silent = values((await executor.execute(batch([]))).answers[0]!);
+  assertEquals(silent, kvSignals.map(() => [0, 0]));
+  const [sum, last, max, norm] = values((await executor.execute(batch(kvSignals))).answers[0]!);
+  // Two query heads look through this kv head: the first token at itself, the second at both.
+  assertAlmostEquals(sum![0]! + sum![1]!, 4, 1e-5);
+  assertAlmostEquals(last![0]! + last![1]!, 2, 1e-5);
+  assertEquals(max![0], 1);
+  assert(norm!.every((length) => length > 0));
+});
 
 const logitsWant: Want = { kind: "logits", last: 1 };
 
