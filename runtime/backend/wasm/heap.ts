@@ -26,9 +26,10 @@ export class Heap {
   /**
    * @param maxPages limit in pages of 64 KiB, below {@link MAX_PAGES}: the end of a memory of exactly
    * 2^32 bytes has no address of 32 bits
+   * @param shared whether threads share the memory
    */
-  constructor(readonly maxPages = MAX_PAGES - 1) {
-    this.memory = new WebAssembly.Memory({ initial: 1, maximum: maxPages });
+  constructor(readonly maxPages = MAX_PAGES - 1, shared = false) {
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum: maxPages, shared });
     this.#gaps.push({ at: ALIGN, bytes: PAGE - ALIGN });
     this.#floats = new Float32Array(this.memory.buffer as ArrayBuffer);
     this.#words = new Uint32Array(this.memory.buffer as ArrayBuffer);

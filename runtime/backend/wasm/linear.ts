@@ -47,20 +47,27 @@ interface Operands {
   readonly outputs: number;
 }
 
+/** Multiplications from which on it pays to wake other threads. */
+const SHARED_WORK = 1 << 16;
+/** Outputs per part are a multiple of this: whole tiles of the kernels. */
+const PART = 16;
+
 function multiplyF32(step: Step, { from, weight, bias, y, rows, depth, outputs }: Operands): void {
   const source = from === weight ? copyOf(step, from) : from;
   interleave(step, weight);
   const block = Math.max(4, Math.floor(BLOCK_BYTES / (4 * depth) / 4) * 4);
   for (let start = 0; start < rows; start += block) {
-    step.kernels.linear(
-      source.address + 4 * depth * start,
-      weight.address,
+    run(step, "linear", {
+      x: source.address + 4 * depth * start,
+      weight: weight.address,
+      groupBytes: 16 * depth,
       bias,
-      y.address + 4 * outputs * start,
-      Math.min(block, rows - start),
+      y: y.address + 4 * outputs * start,
+      rows: Math.min(block, rows - start),
       depth,
+      terms: depth,
       outputs,
-    );
+    });
   }
 }
 
@@ -76,19 +83,57 @@ function multiplyBlocks(
     kernels.quantize(from.address, address, rows * perRow);
     return address;
   });
-  const run = weight.dtype === "q8" ? kernels.linearQ8 : kernels.linearQ4;
   const block = Math.max(4, Math.floor(BLOCK_BYTES / rowBytes / 4) * 4);
   for (let start = 0; start < rows; start += block) {
-    run(
-      quantized + rowBytes * start,
-      weight.address,
+    run(step, weight.dtype === "q8" ? "linearQ8" : "linearQ4", {
+      x: quantized + rowBytes * start,
+      weight: weight.address,
+      groupBytes: weight.bytes / Math.ceil(outputs / 4),
       bias,
-      y.address + 4 * outputs * start,
-      Math.min(block, rows - start),
-      perRow,
+      y: y.address + 4 * outputs * start,
+      rows: Math.min(block, rows - start),
+      depth: perRow,
+      terms: depth,
       outputs,
-    );
+    });
   }
+}
+
+/** Addresses and sizes of one call. */
+interface Call {
+  readonly x: number;
+  readonly weight: number;
+  /** Bytes of four outputs' weights. */
+  readonly groupBytes: number;
+  readonly bias: number;
+  readonly y: number;
+  readonly rows: number;
+  /** Columns or blocks, as the kernel counts them. */
+  readonly depth: number;
+  /** Products per output. */
+  readonly terms: number;
+  readonly outputs: number;
+}
+
+/** Cuts the outputs into one part per thread. */
+function run({ team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
+  const { x, weight, groupBytes, bias, y, rows, depth, terms, outputs } = call;
+  const threads = rows * terms * outputs < SHARED_WORK ? 1 : team.size;
+  const each = Math.ceil(outputs / threads / PART) * PART;
+  const parts: number[][] = [];
+  for (let n = 0; n < outputs; n += each) {
+    parts.push([
+      x,
+      weight + n / 4 * groupBytes,
+      bias === 0 ? 0 : bias + 4 * n,
+      y + 4 * n,
+      rows,
+      depth,
+      Math.min(each, outputs - n),
+      outputs,
+    ]);
+  }
+  team.run(kernel, parts);
 }
 
 /** x as it is before it is interleaved as a weight. */

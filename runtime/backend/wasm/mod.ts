@@ -1,5 +1,5 @@
 /**
- * The WebAssembly backend: 128-bit SIMD, one thread, weights in f32 or as 8-bit or 4-bit integers.
+ * The WebAssembly backend: 128-bit SIMD, one thread or several, weights in f32 or as 8-bit or 4-bit integers.
  * Kernels are emitted by kernels/*.ts; this
  * folder's other files check shapes, lay out memory and call them.
  *
@@ -13,13 +13,14 @@ import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
 import { blockBytes, type BlockSource, packBlocks } from "./blocks.ts";
 import { Heap } from "./heap.ts";
-import { hasRelaxedSimd, hasSimd, instantiate } from "./kernels/mod.ts";
+import { hasRelaxedSimd, hasSimd, instantiate, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvWrite } from "./kv.ts";
 import { WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { rope } from "./rope.ts";
 import { asRows, pickRows } from "./rows.ts";
 import type { Step } from "./step.ts";
+import { Team } from "./team.ts";
 import { f32Bytes, Scope, WasmTensor, wasmTensor } from "./tensor.ts";
 
 export { WasmKvPool } from "./kv_pool.ts";
@@ -36,19 +37,30 @@ export interface WasmBackendOptions {
    * @default whether the engine has it
    */
   readonly relaxedSimd?: boolean;
+  /**
+   * Threads that multiply, the caller's included. Further ones are Workers and join when they have
+   * started. Their number changes speed and no result.
+   * @default 1
+   */
+  readonly threads?: number;
 }
 
 /**
  * Opens the backend with a memory of its own, which goes when nothing refers to it any more.
  *
+ * @throws {RangeError} if `threads` is not 1 to 16
  * @throws {WebAssembly.CompileError} without 128-bit SIMD, see {@link isWasmSupported}
  */
 export function createWasmBackend(
-  { maxPages, relaxedSimd = hasRelaxedSimd() }: WasmBackendOptions = {},
+  { maxPages, relaxedSimd = hasRelaxedSimd(), threads = 1 }: WasmBackendOptions = {},
 ): Backend {
-  const heap = new Heap(maxPages);
+  const shared = threads > 1;
+  const heap = new Heap(maxPages, shared);
   const scope = new Scope(heap);
-  const step: Step = { heap, scope, kernels: instantiate(heap.memory, relaxedSimd) };
+  const module = kernelModule({ relaxed: relaxedSimd, shared });
+  const kernels = instantiate(module, heap.memory);
+  const team = new Team(heap, module, kernels, threads);
+  const step: Step = { heap, scope, kernels, team };
   const ops = createOps(step);
   let closed = false;
   const requireOpen = (): void => {
@@ -77,6 +89,7 @@ export function createWasmBackend(
     read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
     [Symbol.dispose]() {
       closed = true;
+      team[Symbol.dispose]();
     },
   };
 }

@@ -1,13 +1,15 @@
 /** What every op of the WebAssembly backend works with. */
 import type { Heap } from "./heap.ts";
 import type { Kernels } from "./kernels/mod.ts";
+import type { Team } from "./team.ts";
 import type { Scope } from "./tensor.ts";
 
-/** One backend's memory, functions and running step. */
+/** One backend's memory, functions, running step and threads. */
 export interface Step {
   readonly heap: Heap;
   readonly kernels: Kernels;
   readonly scope: Scope;
+  readonly team: Team;
 }
 
 /** `compute(key)` once per step and `kind`. */

@@ -10,13 +10,30 @@ const section = (id: number, items: readonly (readonly number[])[]): number[] =>
   ...sized(list(items)),
 ];
 
+/** What a module is for. */
+export interface ModuleOptions {
+  /** Whether the memory is shared by threads. @default false */
+  readonly shared?: boolean;
+}
+
 /**
  * A module that imports its memory as `env.memory` and exports each function by its name.
  *
  * Source: WebAssembly core specification, section 5.5.
  */
-export function moduleBytes(kernels: readonly Kernel[]): Uint8Array<ArrayBuffer> {
-  const memory = [...name("env"), ...name("memory"), 2, 1, ...unsigned(0), ...unsigned(MAX_PAGES)];
+export function moduleBytes(
+  kernels: readonly Kernel[],
+  { shared = false }: ModuleOptions = {},
+): Uint8Array<ArrayBuffer> {
+  const limits = shared ? 3 : 1; // minimum and maximum; shared or not
+  const memory = [
+    ...name("env"),
+    ...name("memory"),
+    2,
+    limits,
+    ...unsigned(0),
+    ...unsigned(MAX_PAGES),
+  ];
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00], // "\0asm", version 1
     ...section(1, kernels.map(({ func }) => func.type)),

@@ -10,6 +10,7 @@ const signature = {
   rows: "i32",
   depth: "i32",
   outputs: "i32",
+  columns: "i32",
 } as const;
 
 /** Groups of four outputs that a single row takes at a time (bench/kernels). */
@@ -19,8 +20,8 @@ const WIDE = 4;
  * linear: y[r, n] = sum over k of x[r, k] * weight[n, k], plus bias[n].
  *
  * Source   register tiles of 4 rows by 4 outputs, or of 1 row by 16 outputs for the rows left over
- * Shapes   x [rows, depth]; weight interleaved [groups, depth, 4]; bias, y as many columns as
- *          `outputs`; bias is padded to a multiple of 4
+ * Shapes   x [rows, depth]; weight interleaved [groups, depth, 4]; bias [outputs], padded to a
+ *          multiple of 4; y [rows, columns], of which the first `outputs` columns are written
  * Types    f32, products rounded before they are added (no fused or relaxed instruction)
  * Order    columns in fours: ((p0 + p1) + (p2 + p3)) added to the sum, from column 0 up; then the
  *          last depth % 4 columns one by one; then the bias. The same for every row, whatever
@@ -28,20 +29,20 @@ const WIDE = 4;
  * Limits   bias = 0 means none
  */
 export const linear = kernel("linear", signature, (f, params) => {
-  const { weight, rows, depth, outputs } = params;
+  const { weight, rows, depth, outputs, columns } = params;
   const parts: Parts = {
     ...params,
     n: f.local("i32"),
     r: f.local("i32"),
     rowBytes: f.local("i32", i32.shl(depth, i32.const(2))),
-    yBytes: f.local("i32", i32.shl(outputs, i32.const(2))),
+    yBytes: f.local("i32", i32.shl(columns, i32.const(2))),
     groupBytes: f.local("i32", i32.shl(depth, i32.const(4))),
     wholeBytes: f.local("i32", i32.and(i32.shl(depth, i32.const(4)), i32.const(-64))),
     add: f.local("v128"),
     xs: locals(f, "i32", 4),
     ws: locals(f, "i32", 4),
     sums: locals(f, "v128", 4),
-    columns: locals(f, "v128", 4),
+    loaded: locals(f, "v128", 4),
   };
   const { n, r, groupBytes } = parts;
   const fours = f.local("i32", i32.and(rows, i32.const(-4)));
@@ -82,7 +83,7 @@ interface Parts extends Params<typeof signature> {
   readonly xs: readonly Local<"i32">[];
   readonly ws: readonly Local<"i32">[];
   readonly sums: readonly Local<"v128">[];
-  readonly columns: readonly Local<"v128">[];
+  readonly loaded: readonly Local<"v128">[];
 }
 
 function locals<T extends "i32" | "v128">(f: Func, type: T, count: number): Local<T>[] {
@@ -91,7 +92,7 @@ function locals<T extends "i32" | "v128">(f: Func, type: T, count: number): Loca
 
 /** `height` rows by `groups` groups of outputs; one of both is 1. `weight` is at the first group. */
 function tile(f: Func, parts: Parts, height: number, groups: number): void {
-  const { x, weight, r, rowBytes, groupBytes, wholeBytes, columns } = parts;
+  const { x, weight, r, rowBytes, groupBytes, wholeBytes, loaded } = parts;
   const xs = parts.xs.slice(0, height), ws = parts.ws.slice(0, groups);
   const sums = parts.sums.slice(0, height * groups);
   f.set(xs[0]!, plus(x, i32.mul(r, rowBytes)));
@@ -102,15 +103,15 @@ function tile(f: Func, parts: Parts, height: number, groups: number): void {
   const end = f.local("i32", plus(weight, wholeBytes));
   // The operand that a tile uses several times is loaded first: columns of weights or values of x.
   f.loop(ws[0]!, end, 64, () => {
-    for (const [k, column] of columns.entries()) {
+    for (const [k, operand] of loaded.entries()) {
       const value = height > 1 ? v128.load(ws[0]!, 16 * k) : v128.load32Splat(xs[0]!, 4 * k);
-      f.set(column, value);
+      f.set(operand, value);
     }
     for (const [i, sum] of sums.entries()) {
       const p = (k: number) =>
         height > 1
-          ? f32x4.mul(v128.load32Splat(xs[i]!, 4 * k), columns[k]!)
-          : f32x4.mul(columns[k]!, v128.load(ws[i]!, 16 * k));
+          ? f32x4.mul(v128.load32Splat(xs[i]!, 4 * k), loaded[k]!)
+          : f32x4.mul(loaded[k]!, v128.load(ws[i]!, 16 * k));
       const four = f32x4.add(f32x4.add(p(0), p(1)), f32x4.add(p(2), p(3)));
       f.set(sum, f32x4.add(sum, four));
     }

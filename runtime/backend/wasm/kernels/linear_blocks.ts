@@ -115,6 +115,7 @@ const signature = {
   rows: "i32",
   blocks: "i32",
   outputs: "i32",
+  columns: "i32",
 } as const;
 
 interface Parts extends Params<typeof signature> {
@@ -130,7 +131,7 @@ interface Parts extends Params<typeof signature> {
 
 function build(format: Format, dot: Dot): Kernel {
   return kernel(format.name, signature, (f, params) => {
-    const { weight, rows, blocks, outputs } = params;
+    const { weight, rows, blocks, outputs, columns } = params;
     const parts: Parts = {
       ...params,
       format,
@@ -138,7 +139,7 @@ function build(format: Format, dot: Dot): Kernel {
       n: f.local("i32"),
       r: f.local("i32"),
       rowBytes: f.local("i32", i32.mul(blocks, i32.const(X_BLOCK_BYTES))),
-      yBytes: f.local("i32", i32.shl(outputs, i32.const(2))),
+      yBytes: f.local("i32", i32.shl(columns, i32.const(2))),
       groupBytes: f.local("i32", i32.mul(blocks, i32.const(format.bytes))),
       add: f.local("v128"),
     };

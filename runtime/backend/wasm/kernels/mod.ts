@@ -28,10 +28,18 @@ export interface Kernels {
 /** A kernel as JavaScript calls it. */
 export type NumberFunction = (...args: number[]) => void;
 
-/** The bytes of the module, with or without relaxed SIMD; both give the same results. */
-export function kernelBytes(relaxed: boolean): Uint8Array<ArrayBuffer> {
+/** Which module. Results are the same for all. */
+export interface KernelOptions {
+  /** With relaxed SIMD. */
+  readonly relaxed: boolean;
+  /** For a memory that threads share. */
+  readonly shared: boolean;
+}
+
+/** The bytes of the module. */
+export function kernelBytes({ relaxed, shared }: KernelOptions): Uint8Array<ArrayBuffer> {
   const always = [add, swiglu, rmsNorm, rope, interleave, linear, quantize, attention];
-  return moduleBytes([...always, ...linearBlocks(relaxed)]);
+  return moduleBytes([...always, ...linearBlocks(relaxed)], { shared });
 }
 
 /** Whether this engine runs 128-bit SIMD. */
@@ -47,31 +55,42 @@ export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(moduleBytes(linearBlocks(true)));
 }
 
-/** By whether they use relaxed SIMD. */
-const compiled = new Map<boolean, WebAssembly.Module>();
+const compiled = new Map<string, WebAssembly.Module>();
+
+/** The compiled module; the same one for the same options. */
+export function kernelModule(options: KernelOptions): WebAssembly.Module {
+  const key = JSON.stringify([options.relaxed, options.shared]);
+  let module = compiled.get(key);
+  if (module === undefined) {
+    compiled.set(key, module = new WebAssembly.Module(kernelBytes(options)));
+  }
+  return module;
+}
+
+/** Names in the module. */
+const exportNames: Readonly<Record<keyof Kernels, string>> = {
+  add: "add",
+  swiglu: "swiglu",
+  rmsNorm: "rms_norm",
+  rope: "rope",
+  interleave: "interleave",
+  linear: "linear",
+  quantize: "quantize",
+  linearQ8: "linear_q8",
+  linearQ4: "linear_q4",
+  attention: "attention",
+};
+
+/** All kernels, numbered for threads. */
+export const kernelNames = Object.keys(exportNames) as readonly (keyof Kernels)[];
 
 /** Kernels that work on `memory`. */
-export function instantiate(memory: WebAssembly.Memory, relaxed: boolean): Kernels {
-  let module = compiled.get(relaxed);
-  if (module === undefined) {
-    compiled.set(relaxed, module = new WebAssembly.Module(kernelBytes(relaxed)));
-  }
+export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-  const get = (name: string): NumberFunction => {
-    const found = exports[name];
+  const kernels = kernelNames.map((name) => {
+    const found = exports[exportNames[name]];
     if (typeof found !== "function") throw new TypeError(`There is no kernel ${name}`);
-    return (found as NumberFunction);
-  };
-  return {
-    add: get("add"),
-    swiglu: get("swiglu"),
-    rmsNorm: get("rms_norm"),
-    rope: get("rope"),
-    interleave: get("interleave"),
-    linear: get("linear"),
-    quantize: get("quantize"),
-    linearQ8: get("linear_q8"),
-    linearQ4: get("linear_q4"),
-    attention: get("attention"),
-  };
+    return [name, found as NumberFunction] as const;
+  });
+  return Object.fromEntries(kernels) as Record<keyof Kernels, NumberFunction>;
 }

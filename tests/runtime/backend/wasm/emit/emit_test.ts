@@ -78,9 +78,10 @@ Deno.test("moduleBytes() of ill-typed code does not compile", () => {
 });
 
 Deno.test("kernelBytes() is valid and the same each time", () => {
-  for (const relaxed of [false, true]) {
-    const bytes = kernelBytes(relaxed);
-    assertEquals(kernelBytes(relaxed), bytes);
+  for (const [relaxed, shared] of [[false, false], [true, false], [false, true], [true, true]]) {
+    const options = { relaxed: relaxed!, shared: shared! };
+    const bytes = kernelBytes(options);
+    assertEquals(kernelBytes(options), bytes);
     assertEquals(WebAssembly.validate(bytes), !relaxed || hasRelaxedSimd());
   }
 });
