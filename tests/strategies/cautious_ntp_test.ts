@@ -106,6 +106,31 @@ Deno.test("the winner of one-token trials follows the closed form, not the model
   }
 });
 
+Deno.test("trials of several tokens follow their exact law, and rejected ones leave no trace", async () => {
+  const vocab = fakeVocab({ pieces: [..."slyz"], chat: false });
+  const next = { y: 0.7, z: 0.3 };
+  const model = tableModel({ vocab, table: { "": { s: 0.5, l: 0.5 }, s: next, l: next } });
+  // Of two trials ly has perplexity 1.7, s 2 and lz 2.6. After s come two trials of one token. Noise
+  // of a rejected lz would favour z after s.
+  const exact: Readonly<Record<string, number>> = {
+    ly: 1 - 0.65 ** 2,
+    lz: 0.15 ** 2,
+    sy: (0.65 ** 2 - 0.15 ** 2) * (1 - 0.3 ** 2),
+    sz: (0.65 ** 2 - 0.15 ** 2) * 0.3 ** 2,
+  };
+  const texts = Object.keys(exact);
+  const counts = texts.map(() => 0);
+  const runs = Array.from({ length: 8000 }, (_, seed) =>
+    runToEnd(requestOf("cautious-ntp", model, {
+      prompt: [4],
+      maxTokens: 2,
+      params: { schedule: "fixed", n_max: 2, stop_chars: "syz" },
+      sampling: { seed: seedFrom(seed) },
+    })));
+  for (const { choices } of await Promise.all(runs)) counts[texts.indexOf(choices[0]!.text)]!++;
+  assertDistribution(counts, Object.values(exact), 1e-6);
+});
+
 /** What trials were scored by, computed anew from the model's own sessions. */
 async function rescore(
   model: FakeModel,
