@@ -73,6 +73,32 @@ const rows = (rows: number, drawing = false): Case["bare"] => async (model) => {
   for (const session of sessions) session[Symbol.dispose]();
 };
 
+/** Proposes and verifies, all accepted, as speculation does with a draft that is the target. */
+const verifies = (gamma: number): Case["bare"] => async (model) => {
+  using target = model.session(prompt, { rollback: gamma + 1 });
+  using draft = model.session(prompt, { rollback: gamma + 1 });
+  for (let made = 0; made < maxTokens; made += gamma + 1) {
+    const proposed: number[] = [];
+    const options = { sampling, maxTokens: gamma, ignoreStop: true };
+    for await (const { token } of draft.generate(options)) proposed.push(token);
+    target.append(proposed);
+    await target.logits({ last: gamma + 1 });
+    for (const session of [target, draft]) session.append([0]);
+  }
+};
+
+/** Reads the last rows of logits, sessions in turn, once per token. */
+const readsRows = (last: number, sessions: number): Case["bare"] => async (model) => {
+  const open = Array.from({ length: sessions }, () => model.session(prompt));
+  for (let i = 0; i < maxTokens; i += sessions) {
+    for (const session of open) {
+      session.append([0, 1].slice(0, last));
+      await session.logits({ last });
+    }
+  }
+  for (const session of open) session[Symbol.dispose]();
+};
+
 const cases: readonly Case[] = [
   { strategy: "greedy", bare: draws(1) },
   { strategy: "sample", bare: draws(1) },
@@ -82,6 +108,10 @@ const cases: readonly Case[] = [
   { strategy: "self-consistency", params: { num_samples: 5 }, bare: draws(5) },
   { strategy: "beam", params: { num_beams: 4 }, bare: reads(4) },
   { strategy: "beam", params: { num_beams: 16 }, bare: reads(16) },
+  { strategy: "speculative", bare: verifies(4) },
+  { strategy: "speculative", params: { verify: "block" }, bare: verifies(4) },
+  { strategy: "speculative", params: { draft: "suffix" }, bare: rows(1) },
+  { strategy: "speculative-ensemble", bare: readsRows(2, 2) },
   { strategy: "diverse-beam", params: { num_beams: 4 }, bare: reads(4) },
   { strategy: "diverse-beam", params: { num_beams: 4, diversity_fn: "ngram" }, bare: reads(4) },
   {
