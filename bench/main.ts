@@ -1,8 +1,9 @@
 /**
- * `deno task bench [kernels|engine|strategies|serve ...]`: runs the named suites, all by default,
+ * `deno task bench [kernels|engine|strategies|serve|cpu ...]`: runs the named suites, all by default,
  * and writes bench/results/<date>-<device>.jsonl.
  */
 import { createReport, type Environment, type Report } from "./_report.ts";
+import { benchCpu } from "./cpu/cpu_bench.ts";
 import { benchEngine } from "./engine/engine_bench.ts";
 import { benchKernels } from "./kernels/ops_bench.ts";
 import { benchServe } from "./serve/serve_bench.ts";
@@ -13,6 +14,7 @@ const suites: Readonly<Record<string, (report: Report) => Promise<void> | void>>
   engine: benchEngine,
   strategies: benchStrategies,
   serve: benchServe,
+  cpu: benchCpu,
 };
 
 async function commitId(): Promise<string> {
