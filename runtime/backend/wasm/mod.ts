@@ -20,7 +20,7 @@ import { linear } from "./linear.ts";
 import { rope } from "./rope.ts";
 import { asRows, pickRows } from "./rows.ts";
 import type { Step } from "./step.ts";
-import { Team } from "./team.ts";
+import { canShare, Team } from "./team.ts";
 import { f32Bytes, Scope, WasmTensor, wasmTensor } from "./tensor.ts";
 
 export { WasmKvPool } from "./kv_pool.ts";
@@ -39,7 +39,8 @@ export interface WasmBackendOptions {
   readonly relaxedSimd?: boolean;
   /**
    * Threads that multiply, the caller's included. Further ones are Workers and join when they have
-   * started. Their number changes speed and no result.
+   * started. Their number changes speed and no result. Platforms without Workers or shared memory
+   * use one, whatever is asked for.
    * @default 1
    */
   readonly threads?: number;
@@ -54,12 +55,12 @@ export interface WasmBackendOptions {
 export function createWasmBackend(
   { maxPages, relaxedSimd = hasRelaxedSimd(), threads = 1 }: WasmBackendOptions = {},
 ): Backend {
-  const shared = threads > 1;
+  const shared = threads > 1 && canShare();
   const heap = new Heap(maxPages, shared);
   const scope = new Scope(heap);
   const module = kernelModule({ relaxed: relaxedSimd, shared });
   const kernels = instantiate(module, heap.memory);
-  const team = new Team(heap, module, kernels, threads);
+  const team = new Team(heap, module, kernels, shared ? threads : Math.min(threads, 1));
   const step: Step = { heap, scope, kernels, team };
   const ops = createOps(step);
   let closed = false;

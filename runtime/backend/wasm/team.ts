@@ -43,13 +43,16 @@ export interface TeamMessage {
   readonly block: SharedArrayBuffer;
 }
 
+/** Whether this platform has what a team of more than one needs. */
+export const canShare = (): boolean =>
+  typeof SharedArrayBuffer !== "undefined" && typeof Worker !== "undefined";
+
 /** Turns of a waiting loop before a thread sleeps: some tens of microseconds. */
 export const SPINS = 20_000;
 
 /** See file comment. */
 export class Team implements Disposable {
-  readonly #block = new SharedArrayBuffer(CONTROL_BYTES);
-  readonly #words = new Int32Array(this.#block);
+  readonly #words: Int32Array;
   readonly #workers: Worker[];
   readonly #arguments: Float64Array[];
   #closed = false;
@@ -59,13 +62,22 @@ export class Team implements Disposable {
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
       throw new RangeError(`Threads must be 1 to ${MAX_THREADS}, not ${threads}`);
     }
-    const message: TeamMessage = { module, memory: heap.memory, block: this.#block };
+    // Alone, the caller needs nothing that is shared: some platforms have no such memory.
+    if (threads === 1) {
+      this.#words = new Int32Array(control.slots);
+      this.#workers = [];
+      this.#arguments = [];
+      return;
+    }
+    const block = new SharedArrayBuffer(CONTROL_BYTES);
+    this.#words = new Int32Array(block);
+    const message: TeamMessage = { module, memory: heap.memory, block };
     this.#workers = Array.from({ length: threads - 1 }, () => {
       const worker = new Worker(new URL("./team_worker.ts", import.meta.url), { type: "module" });
       worker.postMessage(message);
       return worker;
     });
-    this.#arguments = this.#workers.map((_, index) => argumentsOf(this.#block, index));
+    this.#arguments = this.#workers.map((_, index) => argumentsOf(block, index));
   }
 
   /** Threads that would take part in a call now. */

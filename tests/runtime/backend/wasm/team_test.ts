@@ -81,3 +81,16 @@ Deno.test("Team refuses numbers of threads out of range, and work after it was c
   assertThrows(() => team.run("add", [[0, 0, 0, 0]]), Error, "closed");
   assert(team.size >= 1);
 });
+
+Deno.test("createWasmBackend() works alone without Workers and shared memory", async () => {
+  const { SharedArrayBuffer, Worker } = globalThis;
+  try {
+    Object.assign(globalThis, { SharedArrayBuffer: undefined, Worker: undefined });
+    using backend = createWasmBackend({ threads: 4 });
+    using x = backend.tensor("x", [2, 3], "f32", Float32Array.of(1, 2, 3, 4, 5, 6));
+    const product = await evaluate(backend, (ops) => ops.linear(x, x));
+    assertEquals([...product], [14, 32, 32, 77]);
+  } finally {
+    Object.assign(globalThis, { SharedArrayBuffer, Worker });
+  }
+});
