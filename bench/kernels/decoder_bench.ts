@@ -2,7 +2,7 @@
 import type { Backend } from "../../runtime/backend/backend.ts";
 import type { Executor, Row } from "../../runtime/engine/executor.ts";
 import { createLocalExecutor } from "../../runtime/engine/local_executor.ts";
-import { loadDecoder, type ModelConfig } from "../../runtime/models/mod.ts";
+import { loadDecoder, type ModelConfig, type WeightFormat } from "../../runtime/models/mod.ts";
 import { greedySampling } from "../../runtime/sampling.ts";
 import { hashedWeights, llamaShapes } from "../../tests/fakes/hashed_weights.ts";
 import { type Report, round, summary } from "../_report.ts";
@@ -29,38 +29,75 @@ const config: ModelConfig = {
   rope: { layout: "half", theta: 10_000, scaling: { kind: "none" } },
 };
 
-/** Reports decode steps of 1, 4 and 16 sequences, and prefill of one. */
-export async function benchDecoder(backend: Backend, report: Report): Promise<void> {
-  const pagesEach = CONTEXT / PAGE_SIZE;
-  const decoder = loadDecoder(config, hashedWeights(llamaShapes(config)), backend);
-  const { parameters } = decoder;
-  await using executor = createLocalExecutor(decoder, backend, {
-    pages: 16 * pagesEach,
-    pageSize: PAGE_SIZE,
-    contextLength: CONTEXT,
-  });
-  // Stream counts alternate, so that a slow moment of the machine hits all of them.
-  const cases = [1, 4, 16].map((rows) => ({ rows, newTokens: 1, times: [] as number[] }));
-  cases.push({ rows: 1, newTokens: 64, times: [] });
-  for (const { rows, newTokens } of cases) await time(executor, rows, newTokens);
+/** Which formats of weights a backend is measured with. */
+export interface DecoderSubject {
+  readonly create: () => Backend | Promise<Backend>;
+  readonly weights: readonly ("f32" | "q8" | "q4")[];
+}
+
+/** One backend with one format of weights. */
+interface Runner extends AsyncDisposable {
+  readonly backend: string;
+  readonly weights: WeightFormat;
+  readonly parameters: number;
+  readonly executor: Executor;
+}
+
+/** Reports decode steps of 1, 4, 8 and 16 sequences, and prefill of one. */
+export async function benchDecoder(
+  subjects: readonly DecoderSubject[],
+  report: Report,
+): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const runners: Runner[] = [];
+  for (const { create, weights } of subjects) {
+    for (const format of weights) runners.push(stack.use(open(await create(), format)));
+  }
+  const shapes = [1, 4, 8, 16].map((rows) => ({ rows, newTokens: 1 }));
+  shapes.push({ rows: 1, newTokens: 64 });
+  const cases = shapes.flatMap((shape) =>
+    runners.map((runner) => ({ ...shape, runner, times: [] as number[] }))
+  );
+  for (const { runner, rows, newTokens } of cases) await time(runner.executor, rows, newTokens);
+  // Backends and shapes alternate, so that a slow moment of the machine hits all of them.
   for (let i = 0; i < ROUNDS; i++) {
-    for (const { rows, newTokens, times } of cases) {
-      times.push(await time(executor, rows, newTokens));
+    for (const { runner, rows, newTokens, times } of cases) {
+      times.push(await time(runner.executor, rows, newTokens));
     }
   }
-  for (const { rows, newTokens, times } of cases) {
+  for (const { runner, rows, newTokens, times } of cases) {
     const ms = summary(times);
-    const tokensPerSecond = round(1000 * rows * newTokens / ms.median);
+    const { backend, weights, parameters } = runner;
     report({
       name: newTokens === 1 ? "kernels/decode" : "kernels/prefill",
-      backend: backend.name,
+      backend,
+      weights,
       parameters,
       rows,
       newTokens,
       ms,
-      tokensPerSecond,
+      tokensPerSecond: round(1000 * rows * newTokens / ms.median),
     });
   }
+}
+
+function open(backend: Backend, weights: WeightFormat): Runner {
+  const decoder = loadDecoder(config, hashedWeights(llamaShapes(config)), backend, { weights });
+  const executor = createLocalExecutor(decoder, backend, {
+    pages: 16 * CONTEXT / PAGE_SIZE,
+    pageSize: PAGE_SIZE,
+    contextLength: CONTEXT,
+  });
+  return {
+    backend: backend.name,
+    weights,
+    parameters: decoder.parameters,
+    executor,
+    async [Symbol.asyncDispose]() {
+      await executor[Symbol.asyncDispose]();
+      backend[Symbol.dispose]();
+    },
+  };
 }
 
 /** Milliseconds of one step, around the middle of the context. */

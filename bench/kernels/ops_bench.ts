@@ -5,30 +5,30 @@
  * Each line: the time of one call (median and 90th percentile of `runs` rounds after warm-up) and
  * the rate at the median. A round is fixed work: as many calls as took about 10 ms at warm-up.
  */
-import type { Backend, Ops, Tensor } from "../../runtime/backend/backend.ts";
+import type { Backend, DType, Ops, Tensor } from "../../runtime/backend/backend.ts";
 import { createCpuBackend } from "../../runtime/backend/cpu/mod.ts";
 import { createWasmBackend } from "../../runtime/backend/wasm/mod.ts";
 import { createRng, seedFrom } from "../../runtime/rng.ts";
 import { type Report, round, summary } from "../_report.ts";
-import { benchDecoder } from "./decoder_bench.ts";
+import { benchDecoder, type DecoderSubject } from "./decoder_bench.ts";
 
 const ROUNDS = 15;
 const ROUND_MS = 10;
-const backends: readonly (() => Backend | Promise<Backend>)[] = [
-  createCpuBackend,
-  createWasmBackend,
+const subjects: readonly DecoderSubject[] = [
+  { create: createCpuBackend, weights: ["f32"] },
+  { create: createWasmBackend, weights: ["f32", "q8", "q4"] },
 ];
 
 /** Reports all ops on all backends. */
 export async function benchKernels(report: Report): Promise<void> {
-  for (const create of backends) {
+  for (const { create, weights } of subjects) {
     using backend = await create();
     const context: Context = { backend, report };
-    await benchLinear(context);
+    for (const format of weights) await benchLinear(context, format);
     await benchRmsNorm(context);
     await benchAttention(context);
-    await benchDecoder(backend, report);
   }
+  await benchDecoder(subjects, report);
 }
 
 interface Context {
@@ -37,11 +37,11 @@ interface Context {
 }
 
 /** Uniform values in [-1, 1). */
-function random(backend: Backend, shape: readonly number[]): Tensor {
+function random(backend: Backend, shape: readonly number[], dtype: DType = "f32"): Tensor {
   const rng = createRng(seedFrom(shape.length));
   const size = shape.reduce((a, b) => a * b, 1);
   const data = Float32Array.from({ length: size }, () => 2 * rng.next() - 1);
-  return backend.tensor("bench", shape, "f32", data);
+  return backend.tensor("bench", shape, dtype, data);
 }
 
 /** Milliseconds of one call, per round. */
@@ -60,15 +60,16 @@ async function measure(backend: Backend, build: (ops: Ops) => Tensor): Promise<n
   return times;
 }
 
-async function benchLinear({ backend, report }: Context): Promise<void> {
+async function benchLinear({ backend, report }: Context, weights: DType): Promise<void> {
   for (const [outputs, inputs] of [[256, 256], [640, 256], [256, 640], [2048, 256]] as const) {
-    using weight = random(backend, [outputs, inputs]);
+    using weight = random(backend, [outputs, inputs], weights);
     for (const rows of [1, 4, 8, 16, 64]) {
       using x = random(backend, [rows, inputs]);
       const ms = summary(await measure(backend, (ops) => ops.linear(x, weight)));
       report({
         name: "kernels/linear",
         backend: backend.name,
+        weights,
         rows,
         inputs,
         outputs,
