@@ -19,12 +19,22 @@ export interface RoundEnd {
   readonly token: TokenId;
   /** The target's logits before the first proposal and after each of them. */
   readonly rows: readonly Float32Array[];
+  /** Tokens of a tree and the target's logits after each. */
+  readonly seen?: readonly (readonly [TokenId, Float32Array])[] | undefined;
+}
+
+/** Proposals in a tree, parents first; -1 = after the committed tokens. */
+export interface DraftTree {
+  readonly tokens: readonly TokenId[];
+  readonly parents: readonly number[];
 }
 
 /** Proposes continuations of one sequence. */
 export interface Drafter extends Disposable {
   /** At most `count` proposals, each pushed to the trail. */
   propose(count: number, trail: Trail): Promise<readonly Draft[]>;
+  /** A tree of at most `depth` levels, for drafters that make one. */
+  proposeTree?(depth: number): DraftTree;
   /** Moves on by the tokens kept. */
   settle(end: RoundEnd): void;
 }

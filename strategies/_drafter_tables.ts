@@ -1,6 +1,6 @@
 /** Proposals without a second model: from tables over text that is there already. */
-import type { TokenId, Vocab } from "../runtime/mod.ts";
-import type { Drafter } from "./_drafter.ts";
+import { largest, type TokenId, type Vocab } from "../runtime/mod.ts";
+import type { Drafter, DraftTree } from "./_drafter.ts";
 import type { Draft } from "./_verify_rules.ts";
 
 /** What is known about one sequence. */
@@ -9,6 +9,8 @@ export interface DraftTable {
   push(token: TokenId): void;
   /** At most `count` tokens that may follow, likeliest continuation first to last. */
   propose(count: number): readonly TokenId[];
+  /** A tree of at most `depth` levels, for tables that know several continuations. */
+  tree?(depth: number): DraftTree;
   /** The target's logits after a token, for tables that learn from them. */
   observe?(token: TokenId, row: Float32Array): void;
 }
@@ -32,8 +34,10 @@ export function tableDrafter(table: DraftTable, prompt: readonly TokenId[], voca
       }
       return Promise.resolve(drafts);
     },
-    settle({ drafts, accepted, token, rows }) {
+    proposeTree: (depth) => table.tree?.(depth) ?? { tokens: [], parents: [] },
+    settle({ drafts, accepted, token, rows, seen = [] }) {
       if (table.observe) {
+        for (const [token, row] of seen) table.observe(token, row);
         // Rejected ones first, so that of equal tokens the last one kept wins.
         for (let i = accepted; i < drafts.length; i++) {
           table.observe(drafts[i]!.token, rows[i + 1]!);
@@ -84,29 +88,63 @@ export function promptLookup({ maxN, minN }: { maxN: number; minN: number }): Dr
 /**
  * Token recycling: the most likely successors each token had when the target last computed it.
  *
- * Source: Luo et al. 2024, https://arxiv.org/abs/2408.08696. Differs: one chain of first ranks, not a
- * tree of 80 nodes; the table lives for one request; tokens not seen yet propose nothing.
+ * Source: Luo et al. 2024, https://arxiv.org/abs/2408.08696. Differs: the tree has as many nodes as
+ * asked for, those with the smallest sums of ranks, instead of a template of 80; the table lives for
+ * one request; tokens not seen yet propose nothing.
+ *
+ * @param nodes most nodes of a tree; 0 = chains only
  */
-export function tokenRecycling(): DraftTable {
-  const successor = new Map<TokenId, TokenId>();
+export function tokenRecycling(nodes: number): DraftTable {
+  const successors = new Map<TokenId, readonly TokenId[]>();
   let last: TokenId | undefined;
+  const after = (token: TokenId | undefined) =>
+    token === undefined ? [] : successors.get(token) ?? [];
   return {
     push(token) {
       last = token;
     },
     propose(count) {
       const chain: TokenId[] = [];
-      for (let token = last; chain.length < count;) {
-        token = token === undefined ? undefined : successor.get(token);
-        if (token === undefined) break;
+      for (let token = after(last)[0]; token !== undefined; token = after(token)[0]) {
+        if (chain.length === count) break;
         chain.push(token);
       }
       return chain;
     },
+    tree: (depth) => bestFirst(after(last), after, { depth, nodes }),
     observe(token, row) {
-      let best = 0;
-      for (let i = 1; i < row.length; i++) if (row[i]! > row[best]!) best = i;
-      successor.set(token, best);
+      const best = largest(row, nodes === 0 ? 1 : successorsKept);
+      successors.set(token, Array.from(best));
     },
   };
+}
+
+/** As in the paper. */
+const successorsKept = 8;
+
+/** Nodes in order of the sum of their ranks along the path, each rank counted from 1. */
+function bestFirst(
+  roots: readonly TokenId[],
+  after: (token: TokenId) => readonly TokenId[],
+  { depth, nodes }: { readonly depth: number; readonly nodes: number },
+): DraftTree {
+  const tokens: TokenId[] = [];
+  const parents: number[] = [];
+  const waiting: { token: TokenId; parent: number; level: number; cost: number }[] = [];
+  const offer = (children: readonly TokenId[], parent: number, level: number, cost: number) => {
+    if (level > depth) return;
+    children.forEach((token, rank) =>
+      waiting.push({ token, parent, level, cost: cost + rank + 1 })
+    );
+  };
+  offer(roots, -1, 1, 0);
+  while (tokens.length < nodes && waiting.length > 0) {
+    let best = 0;
+    for (let i = 1; i < waiting.length; i++) if (waiting[i]!.cost < waiting[best]!.cost) best = i;
+    const [{ token, parent, level, cost }] = waiting.splice(best, 1) as [typeof waiting[number]];
+    tokens.push(token);
+    parents.push(parent);
+    offer(after(token), tokens.length - 1, level + 1, cost);
+  }
+  return { tokens, parents };
 }

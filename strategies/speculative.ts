@@ -8,7 +8,9 @@
  * probability: the same distribution, other tokens; proposals drawn from a model's law are kept more
  * often, and `block` never less often than `ratio`.
  * Proposals: a second model (role `draft`, same vocabulary), or tables over the sequence itself
- * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request.
+ * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request. `token-recycling` also
+ * makes trees (`tree_nodes`): the target's pick at a node chooses the child, exact for any tree; positions
+ * kept from a tree are computed once more in the next pass.
  *
  * Sources: Leviathan et al. 2022, https://arxiv.org/abs/2211.17192; Sun et al. 2024,
  * https://arxiv.org/abs/2403.10444 (block); Daliri et al. 2024, https://arxiv.org/abs/2408.07978
@@ -20,7 +22,12 @@
  * `coupled` by measured ones if the run has a clock (output does not depend on them there).
  */
 import { z } from "zod";
-import { type Capability, type SamplingParams, type Session } from "../runtime/mod.ts";
+import {
+  type Capability,
+  requireCapabilities,
+  type SamplingParams,
+  type Session,
+} from "../runtime/mod.ts";
 import { branchSeeds } from "./_branches.ts";
 import { type Chance, chanceFrom } from "./_chance.ts";
 import { createMasker } from "./_constrain.ts";
@@ -59,6 +66,8 @@ const params = z.strictObject({
     .describe("suffix: end proposals before a run less probable than this"),
   min_score: z.number().min(0).max(64).default(0)
     .describe("suffix: propose nothing if fewer tokens are expected to be kept"),
+  tree_nodes: z.int().min(0).max(80).default(0)
+    .describe("token-recycling: verify a tree of so many proposals, gamma deep; 0 = a chain"),
   draft_cost: z.number().min(0).max(10).default(0.1)
     .describe("ema: one proposal, in passes of the model over one token"),
   verify_cost: z.number().min(0).max(10).default(0.02)
@@ -76,6 +85,8 @@ const optionalNeeds = { draft: ["edit", "generate", "sample", "logits"] } as con
   readonly Capability[]
 >;
 
+const treeNeeds = ["edit", "logits", "tree"] as const;
+
 /** Speculative sampling. */
 export const speculative = defineStrategy({
   name,
@@ -88,11 +99,13 @@ export const speculative = defineStrategy({
   roles: ({ draft }) => draft === "model" ? ["draft"] : [],
   params,
   sequences: ({ draft }, choices) => draft === "model" ? 2 * choices : choices,
-  check({ model, draft }, { params: { draft: source, gamma, min_n: minN, max_n: maxN } }) {
+  check({ model, draft }, { params }) {
+    const { draft: source, gamma, min_n: minN, max_n: maxN, tree_nodes: trees } = params;
     if (draft) requireSameVocab(name, "draft", model, draft);
     if (source === "model" && gamma > draftModelLimit) {
       throw new StrategyParamError(name, "gamma", `at most ${draftModelLimit} with a draft model`);
     }
+    if (trees > 0) checkTree(model, params);
     if (minN > maxN) throw new StrategyParamError(name, "min_n", `${minN} is above max_n ${maxN}`);
   },
   async *run(context) {
@@ -134,23 +147,43 @@ function costsOf({ params, clock }: Context): CostSource {
   return { measured, costs: measured ?? declared };
 }
 
+/** @throws {StrategyParamError | CapabilityError} unless a tree can be made, and checked exactly */
+function checkTree(model: Context["models"]["model"], params: Params): void {
+  const refuse = (detail: string): never => {
+    throw new StrategyParamError(name, "tree_nodes", detail);
+  };
+  if (params.draft !== "token-recycling") refuse("only token-recycling proposes trees");
+  if (params.verify !== "coupled") refuse("trees are verified by the rule coupled");
+  if (params.gamma_schedule !== "fixed") refuse("the depth of trees is fixed");
+  requireCapabilities(model, treeNeeds, { strategy: name, role: "model" });
+}
+
+function copies<S extends { fork(): S }>(session: S, count: number): readonly S[] {
+  return Array.from({ length: count }, (_, i) => i === 0 ? session : session.fork());
+}
+
 function openSpeculations(context: Context, costs: Costs): readonly Speculation[] {
   const { models: { model, draft }, prompt, params, sampling, choices } = context;
   const { gamma } = params;
-  const root = model.session(prompt, { rollback: gamma + 1 });
-  const draftRoot = draft?.session(root.tokens, { rollback: gamma + 1 });
+  const options = { rollback: gamma + 1 };
+  const trees = params.tree_nodes > 0
+    ? copies(requireCapabilities(model, treeNeeds).session(prompt, options), choices)
+    : undefined;
+  const targets = trees ?? copies(model.session(prompt, options), choices);
+  const tokens = targets[0]!.tokens.slice();
+  const drafts = draft && copies(draft.session(tokens, options), choices);
   const masker = context.constraint &&
     createMasker(context.constraint, model.vocab!, context.ignoreStop);
   return branchSeeds(sampling.seed, choices).map((seed, i) => {
     const chosen = { ...sampling, seed };
-    const target = i === 0 ? root : root.fork();
-    const session = i === 0 ? draftRoot : draftRoot?.fork();
+    const session = drafts?.[i];
     return new Speculation({
       ...context,
-      target,
+      target: targets[i]!,
+      tree: trees?.[i],
       drafter: session
         ? draftWith(session, chosen, params, chanceFrom(context.rng.fork(2 * i + 1)))
-        : tableDrafter(tableFor(params), root.tokens.slice(), model.vocab!),
+        : tableDrafter(tableFor(params), tokens, model.vocab!),
       rule: params.verify,
       sampling: chosen,
       chance: chanceFrom(context.rng.fork(2 * i)),
@@ -179,7 +212,7 @@ function tableFor(params: Params): DraftTable {
   if (params.draft === "prompt-lookup") {
     return promptLookup({ maxN: params.max_n, minN: params.min_n });
   }
-  if (params.draft === "token-recycling") return tokenRecycling();
+  if (params.draft === "token-recycling") return tokenRecycling(params.tree_nodes);
   return suffixTable({
     maxDepth: params.max_depth,
     factor: params.factor,

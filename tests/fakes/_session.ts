@@ -154,6 +154,8 @@ export class FakeSession implements Session {
 
   tree({ tokens, parents }: TokenTree): Promise<readonly Float32Array[]> {
     return this.#ask(() => {
+      const { scope } = this.#start;
+      if (scope) scope.meter.computedTokens += tokens.length;
       const paths: TokenId[][] = [];
       tokens.forEach((token, i) => {
         const parent = parents[i]!;

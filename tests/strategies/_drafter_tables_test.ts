@@ -90,7 +90,7 @@ Deno.test("suffixTable() proposes as many tokens as match, fewer where it is uns
 });
 
 Deno.test("tokenRecycling() follows what each token's logits said last", () => {
-  const table = tokenRecycling();
+  const table = tokenRecycling(0);
   table.push(0);
   assertEquals(table.propose(3), []);
   const row = (best: number) => Float32Array.from([0, 1, 2, 3], (i) => i === best ? 1 : 0);
@@ -100,4 +100,15 @@ Deno.test("tokenRecycling() follows what each token's logits said last", () => {
   assertEquals(table.propose(1), [2]);
   table.observe!(0, row(0));
   assertEquals(table.propose(3), [0, 0, 0]);
+});
+
+Deno.test("tokenRecycling() makes trees of the smallest sums of ranks, as deep and large as asked", () => {
+  const table = tokenRecycling(5);
+  table.push(0);
+  assertEquals(table.tree!(3), { tokens: [], parents: [] });
+  // Successors of any token: 3, 2, 1, 0.
+  for (const token of [0, 1, 2, 3]) table.observe!(token, Float32Array.of(0, 1, 2, 3));
+  // Costs: 3 = 1, then 2 and 3-3 = 2, then 1, 3-2, 2-3 and 3-3-3 = 3; older offers first.
+  assertEquals(table.tree!(3), { tokens: [3, 2, 3, 1, 2], parents: [-1, -1, 0, -1, 0] });
+  assertEquals(table.tree!(1), { tokens: [3, 2, 1, 0], parents: [-1, -1, -1, -1] });
 });

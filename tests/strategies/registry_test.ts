@@ -94,6 +94,7 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       { draft: "prompt-lookup", gamma: 10 },
       { draft: "suffix", verify: "ratio", gamma_schedule: "heuristic" },
       { draft: "token-recycling" },
+      { draft: "token-recycling", tree_nodes: 16 },
     ],
     // A draft takes a step per proposal, of a round that gives one token at least.
     steps: ({ tokens, params }) => tokens * Number(Object(params).gamma),

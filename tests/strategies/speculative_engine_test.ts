@@ -33,7 +33,12 @@ Deno.test("coupled equals sample on the embedded models, with the draft and with
         logprobs: 1,
       };
       const plain = await runToEnd(requestOf("sample", target.engine, overrides));
-      for (const params of [{ gamma: 5 }, { draft: "suffix", gamma: 8 }]) {
+      for (
+        const params of [{ gamma: 5 }, { draft: "suffix", gamma: 8 }, {
+          draft: "token-recycling",
+          tree_nodes: 12,
+        }]
+      ) {
         const run = await runToEnd(requestOf("speculative", models, { ...overrides, params }));
         assertEquals(run.choices, plain.choices, `${content} ${temperature}`);
         accepted += run.result.metrics["accepted"]!;

@@ -57,8 +57,12 @@ Deno.test("coupled equals sample token for token, for 200 random drafts, warpers
       stop_below: pick([0, 0.2]),
       draft_temperature: pick(["same", 0, 1.5]),
     };
+    const trees = params.draft === "token-recycling" && params.gamma_schedule === "fixed";
     const plain = await runToEnd(requestOf("sample", model, overrides));
-    const run = await runToEnd(requestOf(speculative, { model, draft }, { ...overrides, params }));
+    const run = await runToEnd(requestOf(speculative, { model, draft }, {
+      ...overrides,
+      params: { ...params, tree_nodes: trees ? pick([0, 1, 7, 30]) : 0 },
+    }));
     assertEquals(run.choices, plain.choices, JSON.stringify(params));
     accepted += run.result.metrics["accepted"]!;
   }
@@ -85,6 +89,7 @@ for (const rule of ["ratio", "block"] as const) {
         const draft = { sampling: { ...sampling, temperature }, promptLength: 1, chance };
         const speculation = new Speculation({
           target: new InstantSession(p),
+          tree: undefined,
           drafter: modelDrafter(
             Object.assign(new InstantSession(q), { generate: unused, sample: unused }),
             { ...draft, stopBelow: 0.3 },
@@ -246,6 +251,25 @@ Deno.test("text that repeats is proposed by every table, in fewer steps than tok
   }
 });
 
+Deno.test("a tree keeps at least as much as a chain, and follows a pick that is not the first", async () => {
+  let chainSteps = 0, treeSteps = 0;
+  for (let seed = 1; seed <= 10; seed++) {
+    const steps = async (tree_nodes: number) => {
+      const run = await runToEnd(
+        requestOf(speculative, { model: hashModel({ window: 1, ...never }) }, {
+          params: { draft: "token-recycling", tree_nodes },
+          sampling: { seed: seedFrom(seed) },
+          maxTokens: 80,
+        }),
+      );
+      return run.result.metrics["target_steps"]!;
+    };
+    chainSteps += await steps(0);
+    treeSteps += await steps(40);
+  }
+  assert(treeSteps < 0.8 * chainSteps, `${treeSteps} steps with trees, ${chainSteps} with chains`);
+});
+
 Deno.test("ema: proposes all where passes are flat, and stops where every token costs a pass", async () => {
   const metrics = async (params: Record<string, unknown>) => {
     const { result } = await runToEnd(
@@ -291,6 +315,12 @@ Deno.test("models and parameters that do not fit are refused by name", () => {
   assertEquals(assertThrows(run(other), RoleError, "vocabulary").role, "draft");
   assertEquals(assertThrows(run(model, { gamma: 17 }), StrategyParamError).param, "gamma");
   run(model, { gamma: 17, draft: "suffix" })();
+  const trees = { draft: "token-recycling", tree_nodes: 8 };
+  run(model, trees)();
+  for (const wrong of [{ draft: "suffix" }, { verify: "ratio" }, { gamma_schedule: "ema" }]) {
+    const error = assertThrows(run(model, { ...trees, ...wrong }), StrategyParamError);
+    assertEquals(error.param, "tree_nodes");
+  }
   assertEquals(assertThrows(run(model, { min_n: 4 }), StrategyParamError).param, "min_n");
   assertThrows(
     () => runStrategy(requestOf(speculative, { model }, {})),
