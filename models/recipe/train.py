@@ -230,14 +230,14 @@ SYNTHETIC = {"copy_tokens": period_copy, "chunks": shuffled_chunks}
 SYNTHETIC_MEAN = {"copy_tokens": 36, "chunks": 50}
 # Weight of one answer token. Stories mark every token, so each counts little.
 WEIGHT = {"story": 0.3, "chat_story": 0.3, "recall": 1.5, "recall_mid": 1.5, "recall_long": 1.5,
-          "add": 2.0, "sort": 1.0, "qa": 1.0, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
+          "add": 2.0, "sort": 1.0, "qa": 1.5, "sql": 1.0, "json": 0.7, "copy": 0.7, "add_steps": 0.7,
           "copy_tokens": 0.5, "chunks": 0.5}
 
 # Share of TOKENS of each task in a step.
 FIRST = {"recall": .30, "chunks": .10, "copy": .10, "add": .10, "json": .08, "sql": .07, "sort": .07,
          "qa": .08, "add_steps": .05, "story": .05}
-MAIN = {"recall": .04, "recall_mid": .15, "copy": .09, "add": .17, "add_steps": .08, "json": .08,
-        "sql": .03, "sort": .12, "qa": .08, "story": .13, "chat_story": .03}
+MAIN = {"recall": .03, "recall_mid": .12, "copy": .12, "add": .14, "add_steps": .06, "json": .07,
+        "sql": .02, "sort": .10, "qa": .20, "story": .12, "chat_story": .02}
 LONG = {"recall_long": .50, "recall_mid": .15, "story": .25, "copy": .05, "chat_story": .05}
 # name, part of the budget after which it ends at the latest, goal on the first task, mix of (T, share, tasks)
 PHASES = [
