@@ -34,7 +34,7 @@ export interface Drafter extends Disposable {
   /** At most `count` proposals, each pushed to the trail. */
   propose(count: number, trail: Trail): Promise<readonly Draft[]>;
   /** A tree of at most `depth` levels, for drafters that make one. */
-  proposeTree?(depth: number): DraftTree;
+  proposeTree?(depth: number): Promise<DraftTree>;
   /** Moves on by the tokens kept. */
   settle(end: RoundEnd): void;
 }

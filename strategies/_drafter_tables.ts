@@ -34,7 +34,8 @@ export function tableDrafter(table: DraftTable, prompt: readonly TokenId[], voca
       }
       return Promise.resolve(drafts);
     },
-    proposeTree: (depth) => table.tree?.(depth) ?? { tokens: [], parents: [] },
+    proposeTree: (depth) =>
+      Promise.resolve(depth > 0 && table.tree?.(depth) || { tokens: [], parents: [] }),
     settle({ drafts, accepted, token, rows, seen = [] }) {
       if (table.observe) {
         for (const [token, row] of seen) table.observe(token, row);

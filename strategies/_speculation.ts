@@ -96,7 +96,7 @@ export class Speculation implements Disposable {
     const count = Math.min(schedule.next(rows), maxTokens - this.#completion.length - 1);
     if (this.#trail.mask(0)?.isEmpty) return 0;
     if (tree) {
-      this.#nodes = drafter.proposeTree!(count);
+      this.#nodes = count > 0 ? await drafter.proposeTree!(count) : { tokens: [], parents: [] };
       return this.#nodes.tokens.length;
     }
     this.#drafts = await drafter.propose(count, this.#trail);

@@ -8,9 +8,9 @@
  * probability: the same distribution, other tokens; proposals drawn from a model's law are kept more
  * often, and `block` never less often than `ratio`.
  * Proposals: a second model (role `draft`, same vocabulary), or tables over the sequence itself
- * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request. `token-recycling` also
- * makes trees (`tree_nodes`): the target's pick at a node chooses the child, exact for any tree; positions
- * kept from a tree are computed once more in the next pass.
+ * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request. A draft model and
+ * `token-recycling` also make trees (`tree_nodes`): the target's pick at a node chooses the child, exact
+ * for any tree; positions kept from a tree are computed once more in the next pass.
  *
  * Sources: Leviathan et al. 2022, https://arxiv.org/abs/2211.17192; Sun et al. 2024,
  * https://arxiv.org/abs/2403.10444 (block); Daliri et al. 2024, https://arxiv.org/abs/2408.07978
@@ -32,6 +32,7 @@ import { branchSeeds } from "./_branches.ts";
 import { type Chance, chanceFrom } from "./_chance.ts";
 import { createMasker } from "./_constrain.ts";
 import { type Drafter, modelDrafter } from "./_drafter.ts";
+import { forestDrafter } from "./_drafter_forest.ts";
 import { type DraftTable, promptLookup, tableDrafter, tokenRecycling } from "./_drafter_tables.ts";
 import { suffixTable } from "./_drafter_suffix.ts";
 import { StrategyParamError } from "./_errors.ts";
@@ -67,7 +68,9 @@ const params = z.strictObject({
   min_score: z.number().min(0).max(64).default(0)
     .describe("suffix: propose nothing if fewer tokens are expected to be kept"),
   tree_nodes: z.int().min(0).max(80).default(0)
-    .describe("token-recycling: verify a tree of so many proposals, gamma deep; 0 = a chain"),
+    .describe(
+      "draft model, token-recycling: verify a tree of so many proposals, gamma deep; 0 = a chain",
+    ),
   draft_cost: z.number().min(0).max(10).default(0.1)
     .describe("ema: one proposal, in passes of the model over one token"),
   verify_cost: z.number().min(0).max(10).default(0.02)
@@ -85,6 +88,11 @@ const optionalNeeds = { draft: ["edit", "generate", "sample", "logits"] } as con
   readonly Capability[]
 >;
 
+/** Chains of a draft model's tree; 0 = no tree. */
+function chainsOf({ tree_nodes: nodes, gamma }: Params): number {
+  return nodes === 0 ? 0 : Math.max(1, Math.floor(nodes / gamma));
+}
+
 const treeNeeds = ["edit", "logits", "tree"] as const;
 
 /** Speculative sampling. */
@@ -98,7 +106,7 @@ export const speculative = defineStrategy({
   optionalNeeds,
   roles: ({ draft }) => draft === "model" ? ["draft"] : [],
   params,
-  sequences: ({ draft }, choices) => draft === "model" ? 2 * choices : choices,
+  sequences: (params, choices) => choices * (params.draft === "model" ? 2 + chainsOf(params) : 1),
   check({ model, draft }, { params }) {
     const { draft: source, gamma, min_n: minN, max_n: maxN, tree_nodes: trees } = params;
     if (draft) requireSameVocab(name, "draft", model, draft);
@@ -152,7 +160,9 @@ function checkTree(model: Context["models"]["model"], params: Params): void {
   const refuse = (detail: string): never => {
     throw new StrategyParamError(name, "tree_nodes", detail);
   };
-  if (params.draft !== "token-recycling") refuse("only token-recycling proposes trees");
+  if (params.draft !== "model" && params.draft !== "token-recycling") {
+    refuse("a draft model or token-recycling proposes trees");
+  }
   if (params.verify !== "coupled") refuse("trees are verified by the rule coupled");
   if (params.gamma_schedule !== "fixed") refuse("the depth of trees is fixed");
   requireCapabilities(model, treeNeeds, { strategy: name, role: "model" });
@@ -197,15 +207,20 @@ function openSpeculations(context: Context, costs: Costs): readonly Speculation[
 function draftWith(
   session: Session<typeof optionalNeeds["draft"][number]>,
   sampling: SamplingParams,
-  { verify, draft_temperature: temperature, stop_below: stopBelow }: Params,
+  params: Params,
   chance: Chance,
 ): Drafter {
-  return modelDrafter(session, {
+  const { verify, draft_temperature: temperature, stop_below: stopBelow } = params;
+  const chains = chainsOf(params);
+  const options = {
     sampling: temperature === "same" ? sampling : { ...sampling, temperature },
     promptLength: session.length,
     stopBelow,
     chance: verify === "coupled" ? undefined : chance,
-  });
+  };
+  return chains > 0
+    ? forestDrafter(session, { ...options, chains })
+    : modelDrafter(session, options);
 }
 
 function tableFor(params: Params): DraftTable {

@@ -95,6 +95,7 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       { draft: "suffix", verify: "ratio", gamma_schedule: "heuristic" },
       { draft: "token-recycling" },
       { draft: "token-recycling", tree_nodes: 16 },
+      { tree_nodes: 12 },
     ],
     // A draft takes a step per proposal, of a round that gives one token at least.
     steps: ({ tokens, params }) => tokens * Number(Object(params).gamma),

@@ -34,7 +34,7 @@ Deno.test("coupled equals sample on the embedded models, with the draft and with
       };
       const plain = await runToEnd(requestOf("sample", target.engine, overrides));
       for (
-        const params of [{ gamma: 5 }, { draft: "suffix", gamma: 8 }, {
+        const params of [{ gamma: 5 }, { tree_nodes: 8 }, { draft: "suffix", gamma: 8 }, {
           draft: "token-recycling",
           tree_nodes: 12,
         }]

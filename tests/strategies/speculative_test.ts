@@ -57,7 +57,8 @@ Deno.test("coupled equals sample token for token, for 200 random drafts, warpers
       stop_below: pick([0, 0.2]),
       draft_temperature: pick(["same", 0, 1.5]),
     };
-    const trees = params.draft === "token-recycling" && params.gamma_schedule === "fixed";
+    const trees = ["model", "token-recycling"].includes(params.draft) &&
+      params.gamma_schedule === "fixed";
     const plain = await runToEnd(requestOf("sample", model, overrides));
     const run = await runToEnd(requestOf(speculative, { model, draft }, {
       ...overrides,
@@ -270,6 +271,24 @@ Deno.test("a tree keeps at least as much as a chain, and follows a pick that is 
   assert(treeSteps < 0.8 * chainSteps, `${treeSteps} steps with trees, ${chainSteps} with chains`);
 });
 
+Deno.test("trees of a draft model keep more than its chains, at the same depth", async () => {
+  let chainSteps = 0, treeSteps = 0;
+  for (let seed = 1; seed <= 10; seed++) {
+    const steps = async (tree_nodes: number) => {
+      const models = { model: hashModel({ ...never }), draft: hashModel({ spread: 2, ...never }) };
+      const run = await runToEnd(requestOf(speculative, models, {
+        params: { tree_nodes },
+        sampling: { seed: seedFrom(seed) },
+        maxTokens: 60,
+      }));
+      return run.result.metrics["target_steps"]!;
+    };
+    chainSteps += await steps(0);
+    treeSteps += await steps(16);
+  }
+  assert(treeSteps < chainSteps, `${treeSteps} steps with trees, ${chainSteps} with chains`);
+});
+
 Deno.test("ema: proposes all where passes are flat, and stops where every token costs a pass", async () => {
   const metrics = async (params: Record<string, unknown>) => {
     const { result } = await runToEnd(
@@ -317,7 +336,11 @@ Deno.test("models and parameters that do not fit are refused by name", () => {
   run(model, { gamma: 17, draft: "suffix" })();
   const trees = { draft: "token-recycling", tree_nodes: 8 };
   run(model, trees)();
-  for (const wrong of [{ draft: "suffix" }, { verify: "ratio" }, { gamma_schedule: "ema" }]) {
+  for (
+    const wrong of [{ draft: "suffix" }, { draft: "prompt-lookup" }, { verify: "ratio" }, {
+      gamma_schedule: "ema",
+    }]
+  ) {
     const error = assertThrows(run(model, { ...trees, ...wrong }), StrategyParamError);
     assertEquals(error.param, "tree_nodes");
   }
