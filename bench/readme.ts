@@ -28,8 +28,10 @@ export function fill(text: string, parts: ReadonlyMap<string, string>): string {
 }
 
 function strategyTable(strategies: readonly Strategy[]): string {
-  const rows = strategies.map(({ name, summary, streaming, needs, source }) => {
-    const roles = Object.entries(needs).map(([role, list]) => `${role}: ${list.join(", ")}`);
+  const rows = strategies.map(({ name, summary, streaming, needs, optionalNeeds, source }) => {
+    const roles = Object.entries({ ...needs, ...optionalNeeds }).map(([role, list]) =>
+      `${role}: ${list.join(", ")}`
+    );
     const file = `strategies/${name.replaceAll("-", "_")}.ts`;
     return `| [\`${name}\`](${file}) | ${summary} | ${roles.join("; ")} | ${streaming} | ${
       /^https?:/.test(source) ? `[paper](${source})` : source
