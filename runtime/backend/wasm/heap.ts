@@ -56,6 +56,9 @@ export class Heap {
     return this.#used;
   }
 
+  /** Bytes of it that KV pools hold; they say so themselves. */
+  poolBytes = 0;
+
   /** Bytes taken from the system. */
   get size(): number {
     return this.#floats.byteLength;

@@ -33,7 +33,10 @@ export class WasmKvPool implements KvPool {
       // Unused slots are never read, so only padding has to be zero. Large pools then take no
       // memory from the system before they are used.
       const take = headDim % 4 === 0 ? heap.take.bind(heap) : heap.takeZeroed.bind(heap);
-      for (let i = 0; i < 2 * layers; i++) blocks.push(take(label, this.#blockBytes));
+      for (let i = 0; i < 2 * layers; i++) {
+        blocks.push(take(label, this.#blockBytes));
+        heap.poolBytes += this.#blockBytes;
+      }
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -86,7 +89,10 @@ export class WasmKvPool implements KvPool {
 
   [Symbol.dispose](): void {
     if (this.#blocks.length === 0) return;
-    for (const block of this.#blocks) this.heap.give(block, this.#blockBytes);
+    for (const block of this.#blocks) {
+      this.heap.give(block, this.#blockBytes);
+      this.heap.poolBytes -= this.#blockBytes;
+    }
     this.heap.give(this.scratch, 2 * this.slotBytes);
     this.#blocks = [];
   }

@@ -49,6 +49,8 @@ interface Operands {
 
 /** Multiplications from which on it pays to wake other threads. */
 const SHARED_WORK = 1 << 16;
+/** Weights above it, all matrices together, come from memory at every step (bench/cpu). */
+const CACHE_BYTES = 24 << 20;
 /** Outputs per part are a multiple of this: whole tiles of the kernels. */
 const PART = 16;
 
@@ -116,10 +118,13 @@ interface Call {
 }
 
 /** Cuts the outputs into one part per thread. */
-function run({ team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
+function run({ heap, team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
   const { x, weight, groupBytes, bias, y, rows, depth, terms, outputs } = call;
   const threads = rows * terms * outputs < SHARED_WORK ? 1 : team.size;
   const each = Math.ceil(outputs / threads / PART) * PART;
+  // Only the kernels over blocks gain from it.
+  const streaming = heap.used - heap.poolBytes > CACHE_BYTES ? 1 : 0;
+  const last = kernel === "linear" ? [] : [streaming];
   const parts: number[][] = [];
   for (let n = 0; n < outputs; n += each) {
     parts.push([
@@ -131,6 +136,7 @@ function run({ team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: C
       depth,
       Math.min(each, outputs - n),
       outputs,
+      ...last,
     ]);
   }
   team.run(kernel, parts);

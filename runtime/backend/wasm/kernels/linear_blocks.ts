@@ -49,7 +49,8 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
  * Order    blocks from column 0 up: float(sum of products) * (scale of weight * scale of x) added to
  *          the sum; then the bias. The same for every row, whatever `rows` is, and with or without
  *          relaxed instructions.
- * Limits   columns in multiples of 32; bias = 0 means none
+ * Limits   columns in multiples of 32; bias = 0 means none. `streaming` is for weights that come from
+ *          memory and not from a cache: one group at a time, so that they are one stream.
  */
 const q8: Format = {
   name: "linear_q8",
@@ -116,6 +117,7 @@ const signature = {
   blocks: "i32",
   outputs: "i32",
   columns: "i32",
+  streaming: "i32",
 } as const;
 
 interface Parts extends Params<typeof signature> {
@@ -147,7 +149,10 @@ function build(format: Format, dot: Dot): Kernel {
     const { height, wide } = format;
     const tall = f.local("i32", i32.and(rows, i32.const(-height)));
     const step = i32.const(4 * wide);
-    const whole = f.local("i32", i32.mul(i32.divU(outputs, step), step));
+    const whole = f.local("i32");
+    f.if(i32.eqz(params.streaming), () => {
+      f.set(whole, i32.mul(i32.divU(outputs, step), step));
+    });
     const block = (groups: number): void => {
       for (let g = 0; g < groups; g++) {
         f.set(r, i32.const(0));

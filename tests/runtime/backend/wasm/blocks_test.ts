@@ -89,6 +89,18 @@ for (const dtype of dtypes) {
     }
   });
 
+  Deno.test(`linear() over ${dtype} is the same to the bit beside weights larger than a cache`, async () => {
+    using backend = createWasmBackend();
+    const rng = randomOf(44);
+    const x = randomMatrix(rng, 7, 64), w = randomMatrix(rng, 53, 64);
+    using xt = upload(backend, x);
+    using wt = upload(backend, w, dtype);
+    const small = await evaluate(backend, (ops) => ops.linear(xt, wt));
+    using other = backend.tensor("other", [4096, 4096], "f32");
+    assertEquals(other.shape, [4096, 4096]);
+    assertEquals(await evaluate(backend, (ops) => ops.linear(xt, wt)), small);
+  });
+
   Deno.test(`tensor() of ${dtype} is off by half a step, by a whole one at its far end`, async () => {
     using backend = createWasmBackend();
     const w = randomMatrix(randomOf(42), 6, 96);
