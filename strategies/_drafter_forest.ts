@@ -11,6 +11,15 @@ import type { Drafter, DraftTree, ModelDraftOptions } from "./_drafter.ts";
 
 type DraftSession = Session<"edit" | "generate" | "sample" | "logits">;
 
+/** How a forest is drafted. */
+export interface ForestOptions extends ModelDraftOptions {
+  /** Most chains. */
+  readonly chains: number;
+  readonly stopTokens: ReadonlySet<number>;
+  /** Whether chains go on past those. */
+  readonly ignoreStop: boolean;
+}
+
 /**
  * Drafts `chains` chains side by side; they share steps and the prefix.
  *
@@ -18,8 +27,9 @@ type DraftSession = Session<"edit" | "generate" | "sample" | "logits">;
  */
 export function forestDrafter(
   root: DraftSession,
-  options: ModelDraftOptions & { readonly chains: number },
+  options: ForestOptions,
 ): Drafter {
+  const { sampling, ignoreStop } = options;
   let session = root;
   let forks: readonly DraftSession[] = [];
   return {
@@ -32,8 +42,9 @@ export function forestDrafter(
         forks = [...forks, fork];
         fork.append([first]);
         const path = [first];
-        const asked = { sampling: options.sampling, maxTokens: depth - 1, ignoreStop: true };
-        if (depth > 1) { for await (const { token } of fork.generate(asked)) path.push(token); }
+        if (depth === 1 || (!ignoreStop && options.stopTokens.has(first))) return path;
+        const asked = { sampling, maxTokens: depth - 1, ignoreStop };
+        for await (const { token } of fork.generate(asked)) path.push(token);
         return path;
       }));
       return treeOf(paths);
@@ -61,16 +72,20 @@ export function forestDrafter(
 function firstTokens(
   row: Float32Array,
   session: DraftSession,
-  { sampling, promptLength, chains }: ModelDraftOptions & { readonly chains: number },
+  { sampling, promptLength, chains }: ForestOptions,
 ): readonly number[] {
+  const isGreedy = sampling.temperature === 0;
   const scores = warpedLogprobs(row, {
-    sampling,
+    // At temperature 0 the law is one token; what comes second best is in the law at 1.
+    sampling: isGreedy ? { ...sampling, temperature: 1, ...noFilters } : sampling,
     promptTokens: session.tokens.slice(0, promptLength),
     completionTokens: session.tokens.slice(promptLength),
   });
-  if (sampling.temperature > 0) addNoise(scores, sampling.seed, session.length);
+  if (!isGreedy) addNoise(scores, sampling.seed, session.length);
   return Array.from(largest(scores, chains)).filter((token) => scores[token]! > -Infinity);
 }
+
+const noFilters = { topK: 0, topP: 1, minP: 0, typicalP: 1 };
 
 function addNoise(scores: Float64Array, seed: Seed, position: number): void {
   const noise = new Float64Array(4);

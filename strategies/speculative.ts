@@ -192,7 +192,7 @@ function openSpeculations(context: Context, costs: Costs): readonly Speculation[
       target: targets[i]!,
       tree: trees?.[i],
       drafter: session
-        ? draftWith(session, chosen, params, chanceFrom(context.rng.fork(2 * i + 1)))
+        ? draftWith(session, chosen, chanceFrom(context.rng.fork(2 * i + 1)), context)
         : tableDrafter(tableFor(params), tokens, model.vocab!),
       rule: params.verify,
       sampling: chosen,
@@ -207,9 +207,10 @@ function openSpeculations(context: Context, costs: Costs): readonly Speculation[
 function draftWith(
   session: Session<typeof optionalNeeds["draft"][number]>,
   sampling: SamplingParams,
-  params: Params,
   chance: Chance,
+  { params, ignoreStop, models }: Context,
 ): Drafter {
+  const stopTokens = models.model.vocab!.stopTokens;
   const { verify, draft_temperature: temperature, stop_below: stopBelow } = params;
   const chains = chainsOf(params);
   const options = {
@@ -219,7 +220,7 @@ function draftWith(
     chance: verify === "coupled" ? undefined : chance,
   };
   return chains > 0
-    ? forestDrafter(session, { ...options, chains })
+    ? forestDrafter(session, { ...options, chains, ignoreStop, stopTokens })
     : modelDrafter(session, options);
 }
 

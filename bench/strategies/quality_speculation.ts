@@ -62,15 +62,19 @@ const methods: readonly Method[] = [
   drafted("draft model, ratio", { verify: "ratio" }, "greedy"),
   drafted("draft model, block", { verify: "block" }, "greedy"),
   drafted("draft model, coupled, ema", { "gamma_schedule": "ema" }),
+  drafted("draft model, trees of 16", { "tree_nodes": 16 }),
   drafted("prompt-lookup", { draft: "prompt-lookup", gamma: 10 }),
   drafted("suffix", { draft: "suffix", gamma: 10 }),
   drafted("token-recycling", { draft: "token-recycling" }),
+  drafted("token-recycling, trees of 16", { draft: "token-recycling", "tree_nodes": 16 }),
   ...combined("weighted 0.5", {}),
   ...combined("contrastive 0.1", { combine: "contrastive" }),
 ];
 
 interface Run {
   readonly tokens: readonly number[];
+  /** Tokens decoded, the one that stopped the text included. */
+  readonly count: number;
   readonly ms: number;
   readonly metrics: Readonly<Record<string, number>>;
 }
@@ -114,7 +118,8 @@ async function decode(
   for (;;) {
     const next = await run.next();
     if (next.done) {
-      return { tokens, ms: performance.now() - started, metrics: next.value.metrics };
+      const { usage, metrics } = next.value;
+      return { tokens, count: usage.completionTokens, ms: performance.now() - started, metrics };
     }
     if (next.value.type === "text") tokens.push(...next.value.tokens);
   }
@@ -175,11 +180,11 @@ function report(method: Method, temperature: number, pairs: readonly Pair[]) {
     method: method.label,
     temperature,
     prompts: pairs.length,
-    tokens: sum(({ tokens }) => tokens.length),
+    tokens: sum(({ count }) => count),
     proposed,
     accepted,
     acceptance: round(accepted / Math.max(1, proposed)),
-    tokens_per_pass: estimate(pairs.map(({ fast }) => fast.tokens.length / passes(fast)), label),
+    tokens_per_pass: estimate(pairs.map(({ fast }) => fast.count / passes(fast)), label),
     calls_against_plain: isEnsemble ? round(count("calls") / count("calls_plain")) : undefined,
     plain_tokens_per_second: perSecond(pairs.map(({ plain }) => plain)),
     tokens_per_second: perSecond(pairs.map(({ fast }) => fast)),
@@ -187,12 +192,12 @@ function report(method: Method, temperature: number, pairs: readonly Pair[]) {
   };
 }
 
-function rate({ tokens, ms }: Run): number {
-  return Math.max(1, tokens.length) / ms;
+function rate({ count, ms }: Run): number {
+  return count / ms;
 }
 
 function perSecond(runs: readonly Run[]): number {
-  const tokens = runs.reduce((sum, run) => sum + run.tokens.length, 0);
+  const tokens = runs.reduce((sum, run) => sum + run.count, 0);
   return round(1000 * tokens / runs.reduce((sum, { ms }) => sum + ms, 0));
 }
 
