@@ -23,32 +23,38 @@ const golden = async <T>(name: string): Promise<readonly T[]> =>
 async function withModel(
   id: string,
   use: (model: Awaited<ReturnType<typeof loadModel>>["engine"]) => Promise<void>,
+  backend = "cpu",
 ) {
   const thread = "own" as const;
-  const options = { id, backend: "cpu", thread, kvBytes: 32 << 20, created: 0, ownedBy: "decant" };
+  const options = { id, backend, thread, kvBytes: 32 << 20, created: 0, ownedBy: "decant" };
   await using loaded = await loadModel(path(`models/${id}`), options);
   await use(loaded.engine);
 }
 
-Deno.test("decant-tiny: logits and greedy continuation equal the reference forward pass", async () => {
-  const cases = await golden<Case>("decant_tiny");
-  assert(cases.length >= 4);
-  await withModel("decant-tiny", async (model) => {
-    for (const { prompt, ids, top, greedy } of cases) {
-      assertEquals(model.vocab?.encode(prompt, { special: true }), [...ids]);
-      using session = model.session(ids);
-      const [row] = await session.logits();
-      for (const [token, logit] of top) {
-        const got = row?.[token] ?? NaN;
-        assert(Math.abs(got - logit) < 1e-3, `${prompt}: token ${token} has ${got}, not ${logit}`);
+for (const backend of ["cpu", "wasm"]) {
+  Deno.test(`decant-tiny on ${backend}: logits and greedy continuation equal the reference forward pass`, async () => {
+    const cases = await golden<Case>("decant_tiny");
+    assert(cases.length >= 4);
+    await withModel("decant-tiny", async (model) => {
+      for (const { prompt, ids, top, greedy } of cases) {
+        assertEquals(model.vocab?.encode(prompt, { special: true }), [...ids]);
+        using session = model.session(ids);
+        const [row] = await session.logits();
+        for (const [token, logit] of top) {
+          const got = row?.[token] ?? NaN;
+          assert(
+            Math.abs(got - logit) < 1e-3,
+            `${prompt}: token ${token} has ${got}, not ${logit}`,
+          );
+        }
+        const drawn: number[] = [];
+        const options = { sampling: greedySampling, maxTokens: greedy.length, ignoreStop: true };
+        for await (const { token } of session.generate(options)) drawn.push(token);
+        assertEquals(drawn, [...greedy]);
       }
-      const drawn: number[] = [];
-      const options = { sampling: greedySampling, maxTokens: greedy.length, ignoreStop: true };
-      for await (const { token } of session.generate(options)) drawn.push(token);
-      assertEquals(drawn, [...greedy]);
-    }
+    }, backend);
   });
-});
+}
 
 Deno.test("decant tokenizer: ids equal those of the tokenizers library", async () => {
   const cases = await golden<Pieces>("decant_tokenizer");
