@@ -33,7 +33,7 @@ export function banner(gateway: Pick<Gateway, "backend" | "models">, url: string
   );
   const body = JSON.stringify({
     model: gateway.models[0]!.id,
-    messages: [{ role: "user", content: "Add 27 and 58." }],
+    messages: [{ role: "user", content: "What is 27 + 58?" }],
   });
   return [
     `Decant ${version} listens on ${url}`,

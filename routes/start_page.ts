@@ -70,7 +70,7 @@ export function docs(): Response {
 function example(base: string, model: string | undefined, isOpen: boolean): Html {
   const body = JSON.stringify({
     model: model ?? "MODEL",
-    messages: [{ role: "user", content: "Tell me a story about a dog." }],
+    messages: [{ role: "user", content: "What is 27 + 58?" }],
   });
   const key = isOpen ? "" : `  -H 'Authorization: Bearer YOUR_KEY' \\\n`;
   const command = `curl ${base}/v1/chat/completions \\\n${key}` +
