@@ -78,7 +78,7 @@ async function main(args: string[]) {
   const { values } = parseArgs({
     args,
     options: {
-      count: { type: "string", default: "200" },
+      count: { type: "string", default: "500" },
       model: { type: "string", multiple: true, default: [...MODELS] },
     },
   });

@@ -119,5 +119,5 @@ export const recall12 = recallTask({
   name: "recall_12_256",
   pairs: [12, 12],
   filler: [40, 40],
-  maxChars: 720,
+  maxChars: 930,
 });
