@@ -197,7 +197,7 @@ class Shard:
         self.mean = {n: self.length[r].mean() for n, r in self.by_task.items() if len(r)}
         self.at = {n: len(r) for n, r in self.by_task.items()}
 
-    def next(self, name, rng, order={}):
+    def next(self, name, rng):
         """Next sample of a task in a shuffled pass over all of them -> (tokens, marks)."""
         rows = self.by_task[name]
         if self.at[name] >= len(rows):
