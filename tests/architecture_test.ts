@@ -13,6 +13,7 @@ interface Edge {
 }
 
 async function* sources(folder: string): AsyncGenerator<string> {
+  if (!await Deno.stat(new URL(folder, root)).catch(() => undefined)) return; // a floor to come
   for await (const entry of Deno.readDir(new URL(folder, root))) {
     const path = `${folder}${entry.name}`;
     if (entry.isDirectory) yield* sources(`${path}/`);
