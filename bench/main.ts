@@ -2,6 +2,7 @@
  * `deno task bench [kernels|engine|strategies|serve|cpu ...]`: runs the named suites, all by default,
  * and writes bench/results/<date>-<device>.jsonl.
  */
+import { cpus } from "node:os";
 import { createReport, type Environment, type Report } from "./_report.ts";
 import { benchCpu } from "./cpu/cpu_bench.ts";
 import { benchEngine } from "./engine/engine_bench.ts";
@@ -27,13 +28,8 @@ async function commitId(): Promise<string> {
   }
 }
 
-async function deviceName(): Promise<string> {
-  try {
-    const info = await Deno.readTextFile("/proc/cpuinfo");
-    return /model name\s*:\s*(.+)/.exec(info)?.[1]?.trim() ?? Deno.build.arch;
-  } catch {
-    return `${Deno.build.os} ${Deno.build.arch}`;
-  }
+function deviceName(): string {
+  return cpus()[0]?.model.trim() || `${Deno.build.os} ${Deno.build.arch}`;
 }
 
 const wanted = Deno.args.length > 0 ? Deno.args : Object.keys(suites);
@@ -44,7 +40,7 @@ if (unknown.length > 0) {
 const environment: Environment = {
   commit: await commitId(),
   date: new Date().toISOString().slice(0, 10),
-  device: await deviceName(),
+  device: deviceName(),
   cores: navigator.hardwareConcurrency,
   deno: Deno.version.deno,
   v8: Deno.version.v8,
@@ -53,7 +49,9 @@ const { report, lines } = createReport(environment);
 for (const name of wanted) await suites[name]!(report);
 const device = environment.device.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").slice(0, 32);
 await Deno.mkdir("bench/results", { recursive: true });
-const file = `bench/results/${environment.date}-${device}-${wanted.join("-")}.jsonl`;
+const file = `bench/results/${environment.date}-${device}-${
+  wanted.length === Object.keys(suites).length ? "all" : wanted.join("-")
+}.jsonl`;
 await Deno.writeTextFile(file, lines.join("\n") + "\n");
 // deno-lint-ignore no-console
 console.log(`wrote ${lines.length} results to ${file}`);

@@ -14,17 +14,26 @@ export async function generatedParts(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ["strategies", strategyTable(listStrategies())],
     ["accuracy", await accuracyTable("models/eval.json")],
+    ["bench", await benchTable("bench/results/")],
   ]);
 }
 
 /** `text` with every marked part replaced. @throws {RangeError} if a marker is missing */
 export function fill(text: string, parts: ReadonlyMap<string, string>): string {
   for (const [name, part] of parts) {
-    const pattern = new RegExp(`(<!-- ${name}:start -->\n)[\\s\\S]*?(<!-- ${name}:end -->)`);
+    const pattern = new RegExp(`(<!-- ${name}:start -->\n)([\\s\\S]*?)(<!-- ${name}:end -->)`);
     if (!pattern.test(text)) throw new RangeError(`README.md has no part "${name}"`);
-    text = text.replace(pattern, (_, start, end) => `${start}\n${part}\n\n${end}`);
+    text = text.replace(
+      pattern,
+      (all, start, old, end) => plain(old) === plain(part) ? all : `${start}\n${part}\n\n${end}`,
+    );
   }
   return text;
+}
+
+/** Without what the formatter adds to tables and lines. */
+function plain(text: string): string {
+  return text.replaceAll(/\s+/g, " ").replaceAll(/-{3,}/g, "---").trim();
 }
 
 function strategyTable(strategies: readonly Strategy[]): string {
@@ -34,7 +43,9 @@ function strategyTable(strategies: readonly Strategy[]): string {
     );
     const file = `strategies/${name.replaceAll("-", "_")}.ts`;
     return `| [\`${name}\`](${file}) | ${summary} | ${roles.join("; ")} | ${streaming} | ${
-      /^https?:/.test(source) ? `[paper](${source})` : source
+      /^https?:/.test(source)
+        ? `[${source.includes("arxiv") ? "paper" : "source"}](${source})`
+        : source
     } |`;
   });
   return [
@@ -65,6 +76,70 @@ async function accuracyTable(path: string): Promise<string> {
     `| task | ${models.map(({ model }) => `\`${model}\``).join(" | ")} |`,
     `| --- | ${models.map(() => "---").join(" | ")} |`,
     ...rows,
+  ].join("\n");
+}
+
+type Line = Readonly<Record<string, unknown>>;
+
+/** Headline figures of the newest result file that has all suites. */
+async function benchTable(folder: string): Promise<string> {
+  const root = new URL(`../${folder}`, import.meta.url);
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(root)) {
+    if (name.endsWith("-all.jsonl")) names.push(name);
+  }
+  const newest = names.sort().at(-1);
+  if (newest === undefined) throw new RangeError(`${folder} has no results of all suites`);
+  const text = await Deno.readTextFile(new URL(newest, root));
+  const lines = text.trim().split("\n").map((line) => JSON.parse(line) as Line);
+  const find = (name: string, fields: Line = {}): Line => {
+    const found = lines.find((line) =>
+      line.name === name && Object.entries(fields).every(([key, value]) => line[key] === value)
+    );
+    if (!found) throw new RangeError(`${newest} has no ${name} ${JSON.stringify(fields)}`);
+    return found;
+  };
+  const { device, cores, deno } = lines[0]!;
+  const wasm = { backend: "wasm", weights: "f32" }, cpu = { backend: "cpu", weights: "f32" };
+  const speed = (fields: Line) => find("kernels/decode", fields).tokensPerSecond as number;
+  const times = (fields: Line, base: Line) => (speed(fields) / speed(base)).toFixed(1);
+  const served = (streams: number) => find("serve/throughput", { streams });
+  const rows = [
+    [
+      "gateway overhead to the first token, median",
+      `${find("serve/overhead/first_token").median} ms`,
+    ],
+    ...[1, 16].map((streams) => [
+      `gateway overhead per streamed token, ${streams} stream${streams > 1 ? "s" : ""}, median`,
+      `${find("serve/overhead/token", { streams }).median} us`,
+    ]),
+    ["`GET /v1/models`", `${find("serve/requests/models").median} requests/s`],
+    [
+      "scheduler overhead per row and step, 16 rows",
+      `${(find("engine/overhead", { rows: 16 }).usPerRow as Line).median} us`,
+    ],
+    ...[1, 4, 16].map((streams) => [
+      `\`decant-tiny\` served over HTTP, ${streams} stream${streams > 1 ? "s" : ""}`,
+      `${served(streams).value} tokens/s (${served(streams).times_one_stream} times one stream)`,
+    ]),
+    ...[1, 8].map((rows) => [
+      `decoder of that shape, ${rows} row${rows > 1 ? "s" : ""} a step: \`cpu\` f32`,
+      `${speed({ ...cpu, rows })} tokens/s`,
+    ]),
+    ...["f32", "q8", "q4"].flatMap((weights) =>
+      [1, 8].map((rows) => [
+        `the same, \`wasm\` ${weights}, ${rows} row${rows > 1 ? "s" : ""}`,
+        `${times({ ...wasm, weights, rows }, { ...cpu, rows })} times \`cpu\``,
+      ])
+    ),
+  ];
+  return [
+    `One run of \`deno task bench\` on ${device} (${cores} cores), Deno ${deno}; all lines in ` +
+    `[${folder}${newest}](${folder}${newest}).`,
+    "",
+    "| what | measured |",
+    "| --- | --- |",
+    ...rows.map((row) => `| ${row.join(" | ")} |`),
   ].join("\n");
 }
 
