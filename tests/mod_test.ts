@@ -2,31 +2,66 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { banner } from "../main.ts";
 import { createGateway, isLoopback } from "../mod.ts";
 import { ConfigError } from "../runtime/config.ts";
+import { fakeHub } from "./runtime/hub/_fake_hub.ts";
 
 const root = new URL("../", import.meta.url);
 
-/** The start task's own command line, with a free port and no models but the small one. */
-async function serveCommand(extra: readonly string[]): Promise<Deno.ChildProcess> {
+/** The start task's own command line and permissions. */
+async function serveCommand(
+  extra: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Deno.ChildProcess> {
   const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
-  const home = Deno.env.get("HOME") ?? ".";
+  const home = env.HOME ?? Deno.env.get("HOME") ?? ".";
   const [, ...args] = config.tasks.serve.command.replaceAll("$HOME", home).split(" ");
   return new Deno.Command(Deno.execPath(), {
     args: [...args, ...extra],
     cwd: root,
+    env: { ...env },
     stdout: "piped",
     stderr: "piped",
   }).spawn();
 }
 
-Deno.test("deno task serve prints one screen whose curl line works when pasted", async () => {
-  await using child = await serveCommand(["--port", "0"]);
+/** Reads standard output up to the end of the start screen. */
+async function readScreen(reader: ReadableStreamDefaultReader<string>): Promise<string> {
   let screen = "";
-  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   while (!screen.includes("]}'\n")) {
     const { value, done } = await reader.read();
     assert(!done, `the gateway ended early: ${screen}`);
     screen += value;
   }
+  return screen;
+}
+
+/** A started gateway: its screen, its address, and what it wrote to standard error at the end. */
+async function withServer(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  use: (url: string, screen: string) => Promise<void>,
+): Promise<string> {
+  await using child = await serveCommand(["--port", "0", ...args], env);
+  const errors = new Response(child.stderr).text();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const screen = await readScreen(reader);
+  await use(/listens on (\S+)/.exec(screen)![1]!, screen);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).success, true);
+  await reader.cancel();
+  return await errors;
+}
+
+async function tempDir(): Promise<AsyncDisposable & { readonly path: string }> {
+  const path = await Deno.makeTempDir();
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+const draft = decodeURIComponent(new URL("models/decant-tiny-draft", root).pathname);
+
+Deno.test("deno task serve prints one screen whose curl line works when pasted", async () => {
+  await using child = await serveCommand(["--port", "0"]);
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const screen = await readScreen(reader);
   for (const part of ["http://127.0.0.1:", "backend", "decant-tiny", "greedy"]) {
     assertStringIncludes(screen, part);
   }
@@ -64,6 +99,72 @@ Deno.test("a start that cannot work says why in one line", async () => {
     assertStringIncludes(text, expected);
     assertEquals(text.trim().split("\n").length, 1, text);
   }
+});
+
+Deno.test("a start with a damaged model file says which file in one line", async () => {
+  await using dir = await tempDir();
+  for await (const { name } of Deno.readDir(draft)) {
+    await Deno.copyFile(`${draft}/${name}`, `${dir.path}/${name}`);
+  }
+  await Deno.truncate(`${dir.path}/model.safetensors`, 5000);
+  await using child = await serveCommand(["--port", "0", "--model", dir.path]);
+  const { code, stderr } = await child.output();
+  const text = new TextDecoder().decode(stderr).trim();
+  assertEquals(code, 1);
+  assertStringIncludes(text, "decant: Cannot read model.safetensors");
+  assertEquals(text.split("\n").length, 1, text);
+});
+
+Deno.test("--config sets what flags can and more; flags win; unknown keys are named", async () => {
+  await using dir = await tempDir();
+  const file = `${dir.path}/decant.json`;
+  const alias = { model: "decant-tiny-draft", strategy: "beam", params: { num_beams: 3 } };
+  const config = { models: ["decant-tiny-draft"], context: 256, aliases: { careful: alias } };
+  await Deno.writeTextFile(file, JSON.stringify(config));
+  await withServer(["--config", file, "--context", "128"], {}, async (url) => {
+    const { data } = await (await fetch(`${url}/v1/models`)).json();
+    assertEquals(data.map(({ id }: { id: string }) => id), ["decant-tiny-draft", "careful"]);
+    assertEquals(data[0].max_model_len, 128);
+    const response = await fetch(`${url}/v1/completions`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ model: "careful", prompt: "Once", max_tokens: 4 }),
+    });
+    await response.body?.cancel();
+    assertEquals(response.status, 200);
+    assertEquals(response.headers.get("x-decoding-strategy"), "beam");
+    assertEquals(response.headers.get("x-decoding-source"), "alias");
+  });
+  await Deno.writeTextFile(file, JSON.stringify({ modles: [] }));
+  await using child = await serveCommand(["--config", file]);
+  const text = new TextDecoder().decode((await child.output()).stderr);
+  assertStringIncludes(text, 'decant: Unknown key "modles"');
+  assertStringIncludes(text, '"models"');
+});
+
+Deno.test("--model hf: downloads with a bar, serves, and starts again without the hub", async () => {
+  await using home = await tempDir();
+  const files: Record<string, { content: Uint8Array<ArrayBuffer>; lfs?: boolean }> = {};
+  for await (const { name } of Deno.readDir(draft)) {
+    const content = await Deno.readFile(`${draft}/${name}`);
+    files[name] = name.endsWith(".safetensors") ? { content, lfs: true } : { content };
+  }
+  const listed = async (url: string) => {
+    const { data } = await (await fetch(`${url}/v1/models`)).json();
+    assertEquals(data.map(({ id }: { id: string }) => id), ["org/model"]);
+  };
+  const args = ["--model", "hf:org/model"];
+  let endpoint: string;
+  {
+    await using hub = fakeHub({ files, token: "secret" });
+    endpoint = hub.endpoint;
+    const env = { HOME: home.path, HF_ENDPOINT: endpoint, HF_TOKEN: "secret" };
+    const errors = await withServer(args, env, listed);
+    assertStringIncludes(errors, "model.safetensors");
+    assertEquals(errors.includes("secret"), false, "the token is not shown");
+  }
+  const env = { HOME: home.path, HF_ENDPOINT: endpoint };
+  assertStringIncludes(await withServer(args, env, listed), "hub_unreachable");
 });
 
 Deno.test("createGateway() answers without a port", async () => {
