@@ -22,7 +22,7 @@ async function until(condition: () => boolean): Promise<void> {
 Deno.test("Team runs every part once, in several threads", async () => {
   const { team, heap } = createTeam(3);
   using _ = team;
-  assertEquals(team.size, 1, "Workers cannot have joined before the event loop ran");
+  assert(team.size >= 1 && team.size <= 3, "Workers join in their own time");
   await until(() => team.size === 3);
   const ones = heap.take("ones", 64);
   heap.floats.fill(1, ones / 4, ones / 4 + 16);
