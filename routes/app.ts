@@ -12,6 +12,7 @@ import { logFailure, logRequest } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { getModel, listModels, notFound } from "./models.ts";
 import { openapi } from "./openapi.ts";
+import { playground } from "./playground.ts";
 import { docs, startPage } from "./start_page.ts";
 import { chatSchema } from "./schema/chat.ts";
 import { completionSchema, detokenizeSchema, tokenizeSchema } from "./schema/completions.ts";
@@ -36,6 +37,7 @@ export interface Route {
 export const routes: readonly Route[] = [
   { method: "GET", path: "/", access: "public", handler: startPage },
   { method: "GET", path: "/docs", access: "public", handler: docs },
+  { method: "GET", path: "/playground", access: "public", handler: playground },
   { method: "GET", path: "/health", access: "public", handler: health },
   { method: "GET", path: "/ready", access: "public", handler: ready },
   { method: "GET", path: "/metrics", access: "key", handler: metricsPage },

@@ -1,65 +1,31 @@
 /** `GET /`: what is served here, as one page without scripts or outside assets. */
 import { describeStrategy, listStrategies } from "../strategies/mod.ts";
-import { Html, html } from "./html.ts";
+import { type Html, html } from "./html.ts";
 import { operations } from "./openapi.ts";
+import { pageResponse } from "./page.ts";
 import type { AppContext, Services } from "./services.ts";
-import { stylesheet } from "./start_page_style.ts";
-
-let policy: Promise<string> | undefined;
-
-/** Nothing may load or run but our own style, named by its hash. */
-function contentSecurityPolicy(): Promise<string> {
-  return policy ??= crypto.subtle.digest("SHA-256", new TextEncoder().encode(stylesheet)).then(
-    (digest) =>
-      [
-        "default-src 'none'",
-        `style-src 'sha256-${new Uint8Array(digest).toBase64()}'`,
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-      ].join("; "),
-  );
-}
 
 /** The start page. */
 export async function startPage(c: AppContext, { deps }: Services): Promise<Response> {
   const base = new URL(c.req.url).origin;
   const isOpen = deps.apiKeys.length === 0;
-  const page = html`
-    <!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8">
-        <meta name="viewport" content="width=device-width, initial-scale=1">
-        <title>Decant</title>
-        <style>${new Html(stylesheet)}</style>
-      </head>
-      <body>
-        <header>
-          <h1>Decant</h1>
-          <p>One OpenAI-compatible endpoint; every request chooses how the model decodes.</p>
-          <nav><a href="#models">Models</a> <a href="#strategies">Strategies</a> <a href="#api">API</a>
+  const body = html`
+    <header>
+      <h1>Decant</h1>
+      <p>One OpenAI-compatible endpoint; every request chooses how the model decodes.</p>
+      <nav><a href="/playground">Playground</a> <a href="#models">Models</a>
+    <a href="#strategies">Strategies</a> <a href="#api">API</a>
     <a href="/openapi.json">openapi.json</a></nav>
-        </header>
-        <main>
-    ${example(base, isOpen ? deps.catalog.list()[0]?.id : undefined, isOpen)}
-    ${isOpen ? models(deps) : lockedModels}
-    ${strategies(deps.defaults.strategy)}
-    ${api}
-        </main>
-        <footer>Decant ${deps.version ?? ""} · Apache-2.0</footer>
-      </body>
-    </html>
+    </header>
+    <main>
+      ${example(base, isOpen ? deps.catalog.list()[0]?.id : undefined, isOpen)}
+      ${isOpen ? models(deps) : lockedModels}
+      ${strategies(deps.defaults.strategy)}
+      ${api}
+    </main>
+    <footer>Decant ${deps.version ?? ""} · Apache-2.0</footer>
   `;
-  return new Response(page.text.trimStart(), {
-    headers: {
-      "content-type": "text/html; charset=utf-8",
-      "content-security-policy": await contentSecurityPolicy(),
-      "x-content-type-options": "nosniff",
-      "referrer-policy": "no-referrer",
-      "cache-control": "no-store",
-    },
-  });
+  return await pageResponse({ title: "Decant", body });
 }
 
 /** `GET /docs`: the page's list of routes. */

@@ -5,7 +5,7 @@ import { errorSchema } from "../../routes/schema/responses.ts";
 import { chatBody, digest, testGateway } from "./_support.ts";
 
 /** Routes anybody may call. A route that is added needs a key unless it is added here as well. */
-const publicPaths = ["/", "/docs", "/health", "/ready"];
+const publicPaths = ["/", "/docs", "/playground", "/health", "/ready"];
 
 /** A path that matches a pattern. */
 const concrete = (pattern: string) =>

@@ -127,7 +127,7 @@ Deno.test("the API description covers every route and resolves all its reference
   const described = Object.entries<Json>(json.paths).flatMap(([path, item]) =>
     Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`)
   );
-  const expected = routes.filter(({ path }) => path !== "/" && path !== "/docs")
+  const expected = routes.filter(({ path }) => !["/", "/docs", "/playground"].includes(path))
     .map(({ method, path }) =>
       `${method} ${path.replace("/:id{.+}", "/{id}").replace("/:name", "/{name}")}`
     );
@@ -179,4 +179,15 @@ Deno.test("with keys configured the start page names no model", async () => {
   const page = await (await gateway.get("/")).text();
   assertEquals(page.includes("hidden-model"), false);
   assertMatch(page, /Authorization: Bearer/);
+});
+
+Deno.test("the playground holds no data, runs only its own script, and talks only to this origin", async () => {
+  const response = await testGateway().get("/playground");
+  const page = await response.text();
+  const policy = response.headers.get("content-security-policy")!;
+  const script = /<script>([\s\S]*)<\/script>/.exec(page)![1]!;
+  assertStringIncludes(policy, `script-src 'sha256-${(await digest(script)).toBase64()}'`);
+  assertStringIncludes(policy, "connect-src 'self'");
+  assertEquals(/innerHTML|insertAdjacent|document\.write|eval\(|https?:/.test(script), false);
+  assertEquals(/ on[a-z]+="|<link|<img|src=/.test(page.replace(script, "")), false);
 });
