@@ -3,6 +3,7 @@ export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
 export { choiceConstraint } from "./constraints/choice.ts";
+export { ConstraintTooComplexError, regexConstraint } from "./constraints/regex/mod.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
 export {
   argMax,

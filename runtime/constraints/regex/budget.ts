@@ -8,7 +8,7 @@ export class ConstraintTooComplexError extends RangeError {
     readonly what: string,
     readonly limit: number,
   ) {
-    super(`Cannot compile the constraint: more than ${limit} ${what}`);
+    super(`The constraint is too complex: more than ${limit} ${what}`);
   }
 }
 

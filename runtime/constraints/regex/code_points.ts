@@ -91,17 +91,18 @@ export const categories: readonly string[] = [
 
 const known = new Map<string, CodePoints>();
 
-/** A general category, or undefined if the name is not in {@link categories}. */
-export function category(name: string): CodePoints | undefined {
+/** A general category or its opposite, or undefined if the name is not in {@link categories}. */
+export function category(name: string, isNegated: boolean): CodePoints | undefined {
   if (!categories.includes(name)) return undefined;
-  let set = known.get(name);
-  if (!set) known.set(name, set = readCategory(name));
+  const key = `${isNegated ? "P" : "p"}{${name}}`;
+  let set = known.get(key);
+  if (!set) known.set(key, set = codePoints(readCategory(`\\${key}`)));
   return set;
 }
 
-/** Asks the host's own tables: they follow its Unicode version, and so does the comparison. */
-function readCategory(name: string): CodePoints {
-  const member = new RegExp(`^\\p{${name}}$`, "u");
+/** Asks the host's own tables, so that they follow its Unicode version. */
+function readCategory(escape: string): [number, number][] {
+  const member = new RegExp(escape, "u");
   const out: [number, number][] = [];
   let from = -1;
   for (let point = 0; point <= last + 1; point++) {
@@ -112,5 +113,5 @@ function readCategory(name: string): CodePoints {
       from = -1;
     }
   }
-  return codePoints(out);
+  return out;
 }

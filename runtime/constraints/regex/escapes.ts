@@ -26,25 +26,29 @@ export function readClass(cursor: Cursor): CodePoints {
   const open = cursor.offset - 1;
   const isNegated = cursor.eat("^");
   const ranges: [number, number][] = [];
+  /** Named sets are large: each is merged once, however often it is written. */
+  const sets = new Set<CodePoints>();
   while (!cursor.eat("]")) {
     if (cursor.peek() === "") throw cursor.error('the class is not closed with "]"', open);
-    ranges.push(...readRange(cursor));
+    const item = readItem(cursor);
+    if ("set" in item) sets.add(item.set);
+    else ranges.push(item.range);
   }
-  const set = codePoints(ranges);
+  const set = codePoints(ranges.concat(...Array.from(sets, rangesOf)));
   return isNegated ? complement(set) : set;
 }
 
-function readRange(cursor: Cursor): [number, number][] {
+function readItem(cursor: Cursor): { readonly set: CodePoints } | { range: [number, number] } {
   const start = cursor.offset;
   const from = readClassAtom(cursor);
   const isRange = cursor.peek() === "-" && cursor.pattern[cursor.offset + 1] !== "]";
-  if (!isRange) return rangesOf(setOf(from));
+  if (!isRange) return "set" in from ? from : { range: [from.point, from.point] };
   cursor.next();
   if (cursor.peek() === "") throw cursor.error("the class is not closed", start);
   const to = readClassAtom(cursor);
   if ("set" in from || "set" in to) throw cursor.error("a range needs two characters", start);
   if (from.point > to.point) throw cursor.error("the range is the wrong way round", start);
-  return [[from.point, to.point]];
+  return { range: [from.point, to.point] };
 }
 
 function readClassAtom(cursor: Cursor): Atom {
@@ -81,7 +85,7 @@ function refusal(letter: string): string {
 function readCategory(cursor: Cursor, isNegated: boolean, start: number): CodePoints {
   const name = cursor.match(/\{([^{}]*)\}/y)?.[1];
   if (name === undefined) throw cursor.error("\\p needs a name in braces", start);
-  const set = category(name);
+  const set = category(name, isNegated);
   if (!set) {
     const list = categories.join(", ");
     throw cursor.error(
@@ -89,7 +93,7 @@ function readCategory(cursor: Cursor, isNegated: boolean, start: number): CodePo
       start,
     );
   }
-  return isNegated ? complement(set) : set;
+  return set;
 }
 
 function readHex(cursor: Cursor, letter: string, start: number): number {

@@ -18,8 +18,8 @@ export function walkTrie(
   const { size, byte, depth, skip, first } = trie;
   const { classOf } = dfa;
   const stack: DfaState[] = [start];
-  for (let node = 0; node < size;) {
-    budget.spend(1);
+  let visited = 0;
+  for (let node = 0; node < size; visited++) {
     const at = depth[node]!;
     const from = stack[at]!;
     let to = from.next[classOf[byte[node]!]!];
@@ -32,6 +32,8 @@ export function walkTrie(
     if (first[node]! < first[node + 1]!) visit(node, to);
     node++;
   }
+  // Bounded by the vocabulary, so counting afterwards is soon enough.
+  budget.spend(visited);
 }
 
 /**

@@ -28,8 +28,9 @@ export interface RegexConstraint extends Constraint<RegexState> {
  * allowed as text; where the pattern is fulfilled, the completion may end. A token is allowed only
  * if other tokens lead on from there to an accepting state.
  *
- * Masks are made by one walk over the vocabulary's bytes and kept per state. Their work is bounded
- * too: a pattern whose states explode fails then, and never without a mask.
+ * A mask is made by one walk over the vocabulary's bytes and kept per state, the first one at once.
+ * Its work is bounded too: where a pattern's states explode later, `mask` throws rather than give a
+ * wrong answer.
  *
  * @throws {FormatError} with the offset of what is malformed or not supported, or if nothing matches
  * @throws {ConstraintTooComplexError} above a limit, also from `mask` and `advance`
@@ -62,6 +63,8 @@ export function regexConstraint(
       }
     });
   }
+  // The first mask is made now, so that most patterns whose states explode are refused up front.
+  masks.get(start.key, (fresh) => makeMask(start, fresh));
   return {
     name: "regex",
     compileSteps,

@@ -152,11 +152,36 @@ Deno.test("regexConstraint() compiles heavy patterns within their budget and acc
   }
 });
 
-Deno.test("mask() fails rather than exceed its budget", () => {
-  const constraint = regexConstraint(".*", bytes, { maxMaskSteps: 10 });
+Deno.test("regexConstraint() refuses a pattern whose first mask takes too many steps", () => {
+  assertThrows(
+    () => regexConstraint(".*", bytes, { maxMaskSteps: 10 }),
+    ConstraintTooComplexError,
+    "more than 10 steps",
+  );
+});
+
+Deno.test("mask() throws rather than exceed its budget, and leaves the bits alone", () => {
+  // One place at the start, about fifty after as many letters.
+  const constraint = regexConstraint(".*a.{50}", bytes, { maxMaskSteps: 5000, cachedMaskBytes: 1 });
+  let state = constraint.start();
   const bits = new Uint32Array(Math.ceil(bytes.size / 32));
-  assertThrows(() => constraint.mask(constraint.start(), bits), ConstraintTooComplexError, "steps");
+  assertThrows(
+    () => {
+      for (let i = 0; i < 100; i++) {
+        constraint.mask(state, bits.fill(0));
+        bits.fill(0);
+        state = constraint.advance(state, "a".charCodeAt(0))!;
+      }
+    },
+    ConstraintTooComplexError,
+    "more than 5000 steps",
+  );
   assertEquals(bits, new Uint32Array(bits.length));
+});
+
+Deno.test("mask() refuses an array too short for the vocabulary", () => {
+  const constraint = regexConstraint("a", bytes);
+  assertThrows(() => constraint.mask(constraint.start(), new Uint32Array(2)), RangeError, "words");
 });
 
 Deno.test("held states stay valid when the caches are emptied", () => {
