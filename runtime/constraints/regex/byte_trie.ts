@@ -7,14 +7,15 @@ import type { TokenId, Vocab } from "../../model.ts";
  */
 export interface ByteTrie {
   readonly size: number;
-  /** Byte that leads into the node. */
-  readonly byte: Uint8Array;
-  /** Bytes above the node: 0 for the first byte of a token. */
-  readonly depth: Uint32Array;
+  /**
+   * Packed, so that a walk reads one word per node: bits 0 to 7 the byte that leads into it, bit 8
+   * whether tokens end here, from bit 9 the bytes above it (0 for the first byte of a token).
+   */
+  readonly nodes: Uint32Array;
   readonly skip: Uint32Array;
   /** Tokens that end at node i: tokens[first[i]] to tokens[first[i + 1] - 1]. */
   readonly first: Uint32Array;
-  readonly tokens: readonly TokenId[];
+  readonly tokens: Uint32Array;
   /** Bytes of the longest token. */
   readonly maxDepth: number;
   /** Whether a token consists of this byte alone. */
@@ -22,6 +23,9 @@ export interface ByteTrie {
   /** Whether the token may stand in a constrained text: no control and no stop token, not empty. */
   readonly isText: Uint8Array;
 }
+
+/** The bit of {@link ByteTrie.nodes} that says tokens end here. */
+export const endsHere = 0x100;
 
 const tries = new WeakMap<Vocab, ByteTrie>();
 
@@ -52,8 +56,7 @@ function compare(a: Uint8Array, b: Uint8Array): number {
 }
 
 function layOut(texts: readonly { readonly bytes: Uint8Array; readonly token: TokenId }[]) {
-  const byte: number[] = [];
-  const depth: number[] = [];
+  const nodes: number[] = [];
   const skip: number[] = [];
   const first: number[] = [];
   /** The nodes that lead to the text before. */
@@ -64,11 +67,10 @@ function layOut(texts: readonly { readonly bytes: Uint8Array; readonly token: To
   texts.forEach(({ bytes }, i) => {
     let shared = 0;
     while (shared < last.length && last[shared] === bytes[shared]) shared++;
-    while (path.length > shared) skip[path.pop()!] = byte.length;
+    while (path.length > shared) skip[path.pop()!] = nodes.length;
     for (let at = shared; at < bytes.length; at++) {
-      path.push(byte.length);
-      depth.push(at);
-      byte.push(bytes[at]!);
+      path.push(nodes.length);
+      nodes.push(bytes[at]! | (at === bytes.length - 1 ? endsHere : 0) | (at << 9));
       // Nodes above the text's own have no token here: theirs came before or do not exist.
       first.push(i);
     }
@@ -76,15 +78,14 @@ function layOut(texts: readonly { readonly bytes: Uint8Array; readonly token: To
     maxDepth = Math.max(maxDepth, bytes.length);
     last = new Uint8Array(bytes);
   });
-  while (path.length > 0) skip[path.pop()!] = byte.length;
+  while (path.length > 0) skip[path.pop()!] = nodes.length;
   first.push(texts.length);
   return {
-    size: byte.length,
-    byte: Uint8Array.from(byte),
-    depth: Uint32Array.from(depth),
+    size: nodes.length,
+    nodes: Uint32Array.from(nodes),
     skip: Uint32Array.from(skip),
     first: Uint32Array.from(first),
-    tokens: texts.map(({ token }) => token),
+    tokens: Uint32Array.from(texts, ({ token }) => token),
     maxDepth,
     single,
   };

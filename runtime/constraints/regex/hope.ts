@@ -1,40 +1,9 @@
 /** Which places of a pattern the tokens of a vocabulary can lead to an end. */
 import type { Budget } from "./budget.ts";
 import type { ByteTrie } from "./byte_trie.ts";
-import { Dfa, type DfaState } from "./dfa.ts";
+import { Dfa } from "./dfa.ts";
 import { type Nfa, reaching } from "./nfa.ts";
-
-/** What a walk over the trie tells about a node where tokens end. */
-export type Visit = (node: number, state: DfaState) => void;
-
-/** Follows all tokens at once and visits every node of the trie that the pattern allows. */
-export function walkTrie(
-  trie: ByteTrie,
-  dfa: Dfa,
-  start: DfaState,
-  budget: Budget,
-  visit: Visit,
-): void {
-  const { size, byte, depth, skip, first } = trie;
-  const { classOf } = dfa;
-  const stack: DfaState[] = [start];
-  let visited = 0;
-  for (let node = 0; node < size; visited++) {
-    const at = depth[node]!;
-    const from = stack[at]!;
-    let to = from.next[classOf[byte[node]!]!];
-    if (to === undefined) to = dfa.step(from, byte[node]!, budget);
-    if (to === null) {
-      node = skip[node]!;
-      continue;
-    }
-    stack[at + 1] = to;
-    if (first[node]! < first[node + 1]!) visit(node, to);
-    node++;
-  }
-  // Bounded by the vocabulary, so counting afterwards is soon enough.
-  budget.spend(visited);
-}
+import { allowTokens } from "./walk.ts";
 
 /**
  * One byte per state of the automaton: 1 if some tokens lead from there to the end. Where every byte
@@ -51,33 +20,18 @@ export function hopefulPlaces(
   let hopeful = reaching(nfa, [nfa.accept], isUsable, budget);
   const isOpen = (place: number) => alive[place] === 1 && hopeful[place] === 0;
   let open = Array.from({ length: nfa.size }, (_, place) => place).filter(isOpen);
-  if (open.length === 0) return hopeful;
-  const dfa = new Dfa({ nfa, alive, hopeful: alive, cachedStates: 1024 });
-  for (let hasGrown = true; hasGrown;) {
+  for (let hasGrown = open.length > 0; hasGrown;) {
+    const dfa = new Dfa({ nfa, alive, hopeful, cachedStates: 1024 });
     const added = open.filter((place) => {
       const state = dfa.stateAt([place], budget);
-      return state !== null && leadsTo(hopeful, state, dfa, trie, budget);
+      const bits = new Uint32Array(Math.ceil(trie.isText.length / 32));
+      if (state) allowTokens(trie, dfa, state, budget, bits);
+      return bits.some((word) => word !== 0);
     });
     hasGrown = added.length > 0;
-    if (hasGrown) {
-      const goals = added.concat(Array.from(hopeful.keys()).filter((place) => hopeful[place]));
-      hopeful = reaching(nfa, goals, isUsable, budget);
-      open = open.filter(isOpen);
-    }
+    const goals = added.concat(Array.from(hopeful.keys()).filter((place) => hopeful[place]));
+    hopeful = reaching(nfa, goals, isUsable, budget);
+    open = open.filter(isOpen);
   }
   return hopeful;
-}
-
-function leadsTo(
-  goals: Uint8Array,
-  start: DfaState,
-  dfa: Dfa,
-  trie: ByteTrie,
-  budget: Budget,
-): boolean {
-  let isFound = false;
-  walkTrie(trie, dfa, start, budget, (_, { places }) => {
-    isFound ||= places.some((place) => goals[place] === 1);
-  });
-  return isFound;
 }

@@ -5,10 +5,11 @@ import type { Vocab } from "../../model.ts";
 import { Budget, type RegexLimits, resolveLimits } from "./budget.ts";
 import { type ByteTrie, byteTrie } from "./byte_trie.ts";
 import { Dfa, type DfaState } from "./dfa.ts";
-import { hopefulPlaces, walkTrie } from "./hope.ts";
+import { hopefulPlaces } from "./hope.ts";
 import { MaskCache } from "./mask_cache.ts";
 import { buildNfa, reaching } from "./nfa.ts";
 import { parseRegex } from "./parse.ts";
+import { allowTokens } from "./walk.ts";
 
 export { ConstraintTooComplexError, type RegexLimits, regexLimits } from "./budget.ts";
 
@@ -55,13 +56,7 @@ export function regexConstraint(
     return at?.isHopeful ? at : undefined;
   }
   function makeMask(state: RegexState, bits: Uint32Array): void {
-    const { first, tokens } = trie;
-    walkTrie(trie, dfa, dfa.current(state), new Budget(limits.maxMaskSteps), (node, to) => {
-      if (!to.isHopeful) return;
-      for (let i = first[node]!; i < first[node + 1]!; i++) {
-        bits[tokens[i]! >> 5]! |= 1 << (tokens[i]! & 31);
-      }
-    });
+    allowTokens(trie, dfa, dfa.current(state), new Budget(limits.maxMaskSteps), bits);
   }
   // The first mask is made now, so that most patterns whose states explode are refused up front.
   masks.get(start.key, (fresh) => makeMask(start, fresh));
