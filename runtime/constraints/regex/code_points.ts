@@ -89,28 +89,41 @@ export const categories: readonly string[] = [
   "Zs",
 ];
 
-const known = new Map<string, CodePoints>();
+const known = new Map<string, readonly [CodePoints, CodePoints]>();
 
 /** A general category or its opposite, or undefined if the name is not in {@link categories}. */
 export function category(name: string, isNegated: boolean): CodePoints | undefined {
   if (!categories.includes(name)) return undefined;
-  const key = `${isNegated ? "P" : "p"}{${name}}`;
-  let set = known.get(key);
-  if (!set) known.set(key, set = codePoints(readCategory(`\\${key}`)));
-  return set;
+  let pair = known.get(name);
+  if (!pair) {
+    const set = codePoints(readCategory(name));
+    known.set(name, pair = [set, complement(set)]);
+  }
+  return pair[isNegated ? 1 : 0];
 }
 
+/**
+ * Where letters, marks, numbers, punctuation, symbols and separators are: planes 0 to 3 and 14. The
+ * others are unassigned or private.
+ */
+export const assignedPlanes: readonly (readonly [number, number])[] = [
+  [0, 0x3ffff],
+  [0xe0000, 0xeffff],
+];
+
 /** Asks the host's own tables, so that they follow its Unicode version. */
-function readCategory(escape: string): [number, number][] {
-  const member = new RegExp(escape, "u");
+function readCategory(name: string): [number, number][] {
+  const member = new RegExp(`\\p{${name}}`, "u");
   const out: [number, number][] = [];
-  let from = -1;
-  for (let point = 0; point <= last + 1; point++) {
-    const isIn = point <= last && member.test(String.fromCodePoint(point));
-    if (isIn && from < 0) from = point;
-    if (!isIn && from >= 0) {
-      out.push([from, point - 1]);
-      from = -1;
+  for (const [lo, hi] of assignedPlanes) {
+    let from = -1;
+    for (let point = lo; point <= hi + 1; point++) {
+      const isIn = point <= hi && member.test(String.fromCodePoint(point));
+      if (isIn && from < 0) from = point;
+      if (!isIn && from >= 0) {
+        out.push([from, point - 1]);
+        from = -1;
+      }
     }
   }
   return out;

@@ -37,6 +37,27 @@ testConstraint("regexConstraint over long pieces", () => {
   };
 });
 
+testConstraint("regexConstraint over pieces that mean the same, and missing bytes", () => {
+  const vocab = fakeVocab({ pieces: ["a", "b", "a", "ab", "ab", "é", "\u00c3x"] });
+  const pattern = "(a|b|é|c)+";
+  return {
+    vocab,
+    constraint: regexConstraint(pattern, vocab),
+    accepts: (text) => new RegExp(`^${pattern}$`, "u").test(text),
+    accepted: ["a", "ab", "aéb"],
+    refused: [""],
+    walkTokens: 8,
+  };
+});
+
+Deno.test("regexConstraint() of the empty pattern allows the end and no token", () => {
+  const constraint = regexConstraint("", bytes);
+  assert(constraint.accepting(constraint.start()));
+  const bits = new Uint32Array(Math.ceil(bytes.size / 32));
+  constraint.mask(constraint.start(), bits);
+  assertEquals(bits, new Uint32Array(bits.length));
+});
+
 Deno.test("regexConstraint() never enters a text it cannot finish", () => {
   // "ab" has no token "b" after "a", only the whole piece.
   const vocab = fakeVocab({ pieces: ["a", "ab", "c"] });
