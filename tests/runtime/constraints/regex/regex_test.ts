@@ -76,6 +76,13 @@ Deno.test("regexConstraint() allows no control or stop token as text", () => {
     assertEquals(constraint.advance(constraint.start(), token), undefined);
   }
   assertThrows(() => constraint.advance(constraint.start(), vocab.size), RangeError);
+
+  const [a, b] = [0x61, 0x62];
+  const stopping = regexConstraint("[ab]", { ...fakeVocab(), stopTokens: new Set([a]) });
+  assertEquals(stopping.advance(stopping.start(), a), undefined);
+  const bits = new Uint32Array(Math.ceil(vocab.size / 32));
+  stopping.mask(stopping.start(), bits);
+  assertEquals([...bits], [0, 0, 0, 1 << (b - 96), 0, 0, 0, 0, 0]);
 });
 
 Deno.test("regexConstraint() refuses texts the vocabulary cannot write and patterns without texts", () => {
