@@ -290,6 +290,7 @@ function hubOptions(
     cacheFolder: config.cache_dir ?? defaultCacheDir(env),
     fetch,
     clock: hubClock,
+    retries: 5, // half a minute: a start should not hang for long
     ...(token === undefined ? {} : { token }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };

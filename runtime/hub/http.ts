@@ -42,6 +42,7 @@ const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
  * redirects say; a redirect may not lead from https to http.
  *
  * @throws {HubError} if the connection fails (retryable) or a redirect is refused
+ * @throws {Deno.errors.NotCapable} if this process may not connect there
  */
 export async function send(http: HubHttp, request: HubRequest): Promise<Response> {
   let url = request.url;
@@ -68,6 +69,7 @@ async function fetchOnce(http: HubHttp, request: HubRequest, url: URL): Promise<
     return await http.fetch(url, { method, headers, signal, redirect: "manual" });
   } catch (cause) {
     signal.throwIfAborted();
+    if (cause instanceof Deno.errors.NotCapable) throw cause; // no retry mends a permission
     throw new HubError("network", "the connection failed", { ...subject, retryable: true, cause });
   }
 }

@@ -116,3 +116,19 @@ Deno.test("fetchHubModel() refuses an endpoint that is no http address", async (
     }
   });
 });
+
+Deno.test("fetchHubModel() asks once for a host this process may not connect to", async () => {
+  await using hub = fakeHub({ files: small });
+  await withCache(hub, async (options) => {
+    let calls = 0;
+    const refuse = () => {
+      calls++;
+      return Promise.reject(new Deno.errors.NotCapable("Requires net access"));
+    };
+    await assertRejects(
+      () => fetchHubModel(reference, { ...options, fetch: refuse as typeof fetch }),
+      Deno.errors.NotCapable,
+    );
+    assertEquals([calls, options.clock.waits], [1, []]);
+  });
+});
