@@ -33,6 +33,7 @@ import {
 } from "./runtime/mod.ts";
 
 export type { Config, ConfigInput, ModelInfo };
+import { getStrategy, parseParams } from "./strategies/mod.ts";
 
 /** What a gateway takes from the outside world; tests pass their own. */
 export interface GatewayOptions {
@@ -75,6 +76,7 @@ export async function createGateway(
 ): Promise<Gateway> {
   const config = parseConfig(input, "configuration");
   const env = options.env ?? (() => undefined);
+  requireStrategy("default_strategy", config.default_strategy, {});
   const apiKeys = readKeys(config, env);
   requireSafeBinding(config, apiKeys);
   const backend = await backendName(config.backend);
@@ -202,6 +204,15 @@ function readKeys(config: Config, env: (name: string) => string | undefined): Ui
   return keys.map((key) => new Uint8Array(createHash("sha256").update(key).digest()));
 }
 
+/** Refused at the start, not with every request. */
+function requireStrategy(key: string, name: string, params: Readonly<Record<string, unknown>>) {
+  try {
+    parseParams(getStrategy(name), params);
+  } catch (error) {
+    throw new ConfigError(key, `Invalid "${key}": ${(error as Error).message}`);
+  }
+}
+
 function readAliases(config: Config, catalog: Catalog): AppDeps["aliases"] {
   const served = new Set(catalog.list().map((model) => model.id));
   for (const [name, alias] of Object.entries(config.aliases)) {
@@ -216,6 +227,8 @@ function readAliases(config: Config, catalog: Catalog): AppDeps["aliases"] {
     if (served.has(name)) {
       throw new ConfigError(`aliases.${name}`, `Invalid "aliases.${name}": a model has this name`);
     }
+    const strategy = alias.strategy ?? config.default_strategy;
+    requireStrategy(`aliases.${name}`, strategy, alias.params ?? {});
   }
   return new Map(
     Object.entries(config.aliases).map(([name, { model, strategy, params, models }]) => [name, {

@@ -202,6 +202,14 @@ Deno.test("createGateway() refuses what it cannot serve and names the key", asyn
   assertEquals(await refused({ host: "0.0.0.0" }), "host");
   assertEquals(await refused({ api_key_env: "DECANT_NO_SUCH" }), "api_key_env");
   assertEquals(await refused({ models: ["decant-tiny-draft", "decant-tiny-draft"] }), "models");
+  assertEquals(await refused({ default_strategy: "smaple" }), "default_strategy");
+  const alias = (rest: Record<string, unknown>) => ({
+    models: ["decant-tiny-draft"],
+    aliases: { a: { model: "decant-tiny-draft", ...rest } },
+  });
+  assertEquals(await refused(alias({ strategy: "beem" })), "aliases.a");
+  assertEquals(await refused(alias({ strategy: "beam", params: { num_beems: 4 } })), "aliases.a");
+  assertEquals(await refused(alias({ strategy: "beam", params: { num_beams: 0 } })), "aliases.a");
   assertEquals(
     await refused({ models: ["decant-tiny-draft"], aliases: { a: { model: "b" } } }),
     "aliases.a",
