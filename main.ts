@@ -1,7 +1,8 @@
 // deno-lint-ignore-file no-console -- the command-line entry point
 /** `deno task serve`: flags, environment and configuration file in; a listening gateway out. */
 import { type ConfigInput, createGateway, type Gateway, version } from "./mod.ts";
-import { ConfigError, parseConfig, readArgs, renderProgress, usage } from "./runtime/mod.ts";
+import { readArgs, renderProgress, usage } from "./runtime/local.ts";
+import { ConfigError, parseConfig } from "./runtime/mod.ts";
 import { listStrategies } from "./strategies/mod.ts";
 
 /** Reads flags, environment and file; later sources win: file, environment, flags. */

@@ -9,31 +9,26 @@
  * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
  * ```
  */
-import { createHash } from "node:crypto";
+import { createApp, type LogEvent } from "./routes/mod.ts";
 import {
-  type AppDeps,
-  createApp,
-  defaultLimits,
-  type Limits,
-  type LogEvent,
-} from "./routes/mod.ts";
+  type HubOptions,
+  type LoadedModel,
+  loadModel,
+  resolveModelPath,
+  selectBackend,
+} from "./runtime/local.ts";
 import {
-  type Catalog,
   type Config,
   ConfigError,
   type ConfigInput,
   createCatalog,
-  type HubOptions,
-  type LoadedModel,
-  loadModel,
   type ModelInfo,
   parseConfig,
-  resolveModelPath,
-  selectBackend,
 } from "./runtime/mod.ts";
+import { appDeps, readKeys, requireSafeBinding, requireStrategy } from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
-import { getStrategy, parseParams } from "./strategies/mod.ts";
+export { isLoopback } from "./wiring.ts";
 
 /** What a gateway takes from the outside world; tests pass their own. */
 export interface GatewayOptions {
@@ -83,7 +78,14 @@ export async function createGateway(
   const models = await loadAll(config, backend, env, options);
   const catalog = createCatalog(models);
   const state = { ready: true };
-  const app = createApp(appDeps(config, catalog, models, apiKeys, state, options));
+  const app = createApp(appDeps(config, {
+    catalog,
+    apiKeys,
+    version,
+    isReady: () => state.ready,
+    engineStats: () => sumStats(models),
+    log: options.log ?? (() => {}),
+  }));
   return {
     config,
     backend,
@@ -139,118 +141,6 @@ async function loadAll(
     for (const model of loaded) await model[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-function appDeps(
-  config: Config,
-  catalog: Catalog,
-  models: readonly LoadedModel[],
-  apiKeys: readonly Uint8Array[],
-  state: { readonly ready: boolean },
-  options: GatewayOptions,
-): AppDeps {
-  return {
-    catalog,
-    aliases: readAliases(config, catalog),
-    defaults: { strategy: config.default_strategy },
-    apiKeys,
-    allowedHosts: isLoopback(config.host) ? [...loopbackNames, ...config.allowed_hosts] : undefined,
-    corsOrigins: config.allowed_origins,
-    limits: readLimits(config),
-    strictFields: config.strict,
-    version,
-    clock: {
-      unixSeconds: () => Math.floor(Date.now() / 1000),
-      monotonicMs: () => performance.now(),
-      after(ms, run) {
-        const timer = setTimeout(run, ms);
-        return () => clearTimeout(timer);
-      },
-    },
-    newId: () => crypto.randomUUID().replaceAll("-", ""),
-    randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
-    isReady: () => state.ready,
-    engineStats: () => sumStats(models),
-    log: options.log ?? (() => {}),
-  };
-}
-
-const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
-
-/** Whether an address can only be reached from this machine. */
-export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host === "[::1]" ||
-    /^127(\.\d{1,3}){3}$/.test(host);
-}
-
-function requireSafeBinding(config: Config, apiKeys: readonly Uint8Array[]): void {
-  if (isLoopback(config.host) || apiKeys.length > 0 || config.insecure) return;
-  throw new ConfigError(
-    "host",
-    `Cannot listen on "${config.host}" without an API key: name one with --api-key-env, ` +
-      "or allow it with --insecure",
-  );
-}
-
-function readKeys(config: Config, env: (name: string) => string | undefined): Uint8Array[] {
-  if (config.api_key_env === undefined) return [];
-  const keys = (env(config.api_key_env) ?? "").split(",").map((key) => key.trim()).filter(Boolean);
-  if (keys.length === 0) {
-    throw new ConfigError(
-      "api_key_env",
-      `Invalid "api_key_env": the environment variable ${config.api_key_env} is empty`,
-    );
-  }
-  return keys.map((key) => new Uint8Array(createHash("sha256").update(key).digest()));
-}
-
-/** Refused at the start, not with every request. */
-function requireStrategy(key: string, name: string, params: Readonly<Record<string, unknown>>) {
-  try {
-    parseParams(getStrategy(name), params);
-  } catch (error) {
-    throw new ConfigError(key, `Invalid "${key}": ${(error as Error).message}`);
-  }
-}
-
-function readAliases(config: Config, catalog: Catalog): AppDeps["aliases"] {
-  const served = new Set(catalog.list().map((model) => model.id));
-  for (const [name, alias] of Object.entries(config.aliases)) {
-    const models = [alias.model, ...Object.values(alias.models ?? {})];
-    const missing = models.find((model) => !served.has(model));
-    if (missing !== undefined) {
-      throw new ConfigError(
-        `aliases.${name}`,
-        `Invalid "aliases.${name}": "${missing}" is not served`,
-      );
-    }
-    if (served.has(name)) {
-      throw new ConfigError(`aliases.${name}`, `Invalid "aliases.${name}": a model has this name`);
-    }
-    const strategy = alias.strategy ?? config.default_strategy;
-    requireStrategy(`aliases.${name}`, strategy, alias.params ?? {});
-  }
-  return new Map(
-    Object.entries(config.aliases).map(([name, { model, strategy, params, models }]) => [name, {
-      model,
-      ...(strategy === undefined ? {} : { strategy }),
-      ...(params === undefined ? {} : { params }),
-      ...(models === undefined ? {} : { models }),
-    }]),
-  );
-}
-
-function readLimits({ limits }: Config): Limits {
-  return {
-    ...defaultLimits,
-    bodyBytes: limits.body_bytes,
-    bodyIdleMs: limits.body_idle_ms,
-    bodyTotalMs: limits.body_total_ms,
-    requestMs: limits.request_ms,
-    choices: limits.choices,
-    sequences: limits.sequences,
-    requestsPerModel: limits.running,
-  };
 }
 
 /** Gauges for /metrics, summed over the models of this process. */

@@ -1,4 +1,7 @@
-/** What strategies and routes may import from the runtime. */
+/**
+ * What strategies and routes may import from the runtime: nothing here touches files, processes or
+ * native code, so that it runs on edge platforms. What does is in local.ts.
+ */
 export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
@@ -20,10 +23,6 @@ export {
   warpedLogprobs,
 } from "./sampling.ts";
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
+export { createSha256 } from "./sha256.ts";
 export { encodePrompt } from "./prompt.ts";
 export { type Config, ConfigError, type ConfigInput, parseConfig } from "./config.ts";
-export { readArgs, usage } from "./config_args.ts";
-export { HubError, type HubOptions, renderProgress } from "./hub/mod.ts";
-export { type LoadedModel, loadModel } from "./load.ts";
-export { resolveModelPath } from "./source.ts";
-export { selectBackend } from "./backend/select.ts";

@@ -1,6 +1,6 @@
 /** A {@link Vocab} from what the readers of tokenizer.json and GGUF find out. */
-import { createHash } from "node:crypto";
 import type { EncodeOptions, TokenId, Vocab } from "../model.ts";
+import { createSha256 } from "../sha256.ts";
 import { concatBytes, fromUtf8, toUtf8 } from "./bytes.ts";
 import { type ChatTemplateOptions, createChatTemplate } from "./chat_template.ts";
 import type { Encode } from "./encoder.ts";
@@ -93,5 +93,5 @@ function hashOf(meanings: readonly { readonly special: boolean; readonly bytes: 
     record.set(bytes, 5);
     return record;
   });
-  return createHash("sha256").update(concatBytes(records)).digest("hex");
+  return createSha256().update(concatBytes(records)).hex();
 }

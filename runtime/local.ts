@@ -1,0 +1,6 @@
+/** What only a machine of one's own has: files, command lines, downloads, Workers. For mod.ts. */
+export { readArgs, usage } from "./config_args.ts";
+export { HubError, type HubOptions, renderProgress } from "./hub/mod.ts";
+export { type LoadedModel, loadModel } from "./load.ts";
+export { resolveModelPath } from "./source.ts";
+export { selectBackend } from "./backend/select.ts";

@@ -1,0 +1,120 @@
+/**
+ * From a configuration to what the HTTP floor is given. Web standards only: `mod.ts` and `edge.ts`
+ * both go through here.
+ */
+import { type AppDeps, defaultLimits, type Limits } from "./routes/mod.ts";
+import { type Catalog, type Config, ConfigError, createSha256 } from "./runtime/mod.ts";
+import { getStrategy, parseParams } from "./strategies/mod.ts";
+
+/** What the configuration does not say. */
+export interface Parts
+  extends Pick<AppDeps, "catalog" | "apiKeys" | "isReady" | "engineStats" | "log"> {
+  readonly version: string;
+}
+
+/** @throws {ConfigError} if an alias stands for a model that is not served */
+export function appDeps(config: Config, parts: Parts): AppDeps {
+  return {
+    ...parts,
+    aliases: readAliases(config, parts.catalog),
+    defaults: { strategy: config.default_strategy },
+    allowedHosts: isLoopback(config.host) ? [...loopbackNames, ...config.allowed_hosts] : undefined,
+    corsOrigins: config.allowed_origins,
+    limits: readLimits(config),
+    strictFields: config.strict,
+    clock: {
+      unixSeconds: () => Math.floor(Date.now() / 1000),
+      monotonicMs: () => performance.now(),
+      after(ms, run) {
+        const timer = setTimeout(run, ms);
+        return () => clearTimeout(timer);
+      },
+    },
+    newId: () => crypto.randomUUID().replaceAll("-", ""),
+    randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
+  };
+}
+
+const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
+
+/** Whether an address can only be reached from this machine. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host === "[::1]" ||
+    /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** @throws {ConfigError} if anybody could reach a gateway without keys */
+export function requireSafeBinding(config: Config, apiKeys: readonly Uint8Array[]): void {
+  if (isLoopback(config.host) || apiKeys.length > 0 || config.insecure) return;
+  throw new ConfigError(
+    "host",
+    `Cannot listen on "${config.host}" without an API key: name one with --api-key-env, ` +
+      "or allow it with --insecure",
+  );
+}
+
+/** SHA-256 digests of the configured keys. @throws {ConfigError} if the variable is empty */
+export function readKeys(config: Config, env: (name: string) => string | undefined): Uint8Array[] {
+  if (config.api_key_env === undefined) return [];
+  const keys = (env(config.api_key_env) ?? "").split(",").map((key) => key.trim()).filter(Boolean);
+  if (keys.length === 0) {
+    throw new ConfigError(
+      "api_key_env",
+      `Invalid "api_key_env": the environment variable ${config.api_key_env} is empty`,
+    );
+  }
+  return keys.map((key) => Uint8Array.fromHex(createSha256().update(key).hex()));
+}
+
+/** Refused at the start, not with every request. @throws {ConfigError} */
+export function requireStrategy(
+  key: string,
+  name: string,
+  params: Readonly<Record<string, unknown>>,
+) {
+  try {
+    parseParams(getStrategy(name), params);
+  } catch (error) {
+    throw new ConfigError(key, `Invalid "${key}": ${(error as Error).message}`);
+  }
+}
+
+function readAliases(config: Config, catalog: Catalog): AppDeps["aliases"] {
+  const served = new Set(catalog.list().map((model) => model.id));
+  for (const [name, alias] of Object.entries(config.aliases)) {
+    const models = [alias.model, ...Object.values(alias.models ?? {})];
+    const missing = models.find((model) => !served.has(model));
+    if (missing !== undefined) {
+      throw new ConfigError(
+        `aliases.${name}`,
+        `Invalid "aliases.${name}": "${missing}" is not served`,
+      );
+    }
+    if (served.has(name)) {
+      throw new ConfigError(`aliases.${name}`, `Invalid "aliases.${name}": a model has this name`);
+    }
+    const strategy = alias.strategy ?? config.default_strategy;
+    requireStrategy(`aliases.${name}`, strategy, alias.params ?? {});
+  }
+  return new Map(
+    Object.entries(config.aliases).map(([name, { model, strategy, params, models }]) => [name, {
+      model,
+      ...(strategy === undefined ? {} : { strategy }),
+      ...(params === undefined ? {} : { params }),
+      ...(models === undefined ? {} : { models }),
+    }]),
+  );
+}
+
+function readLimits({ limits }: Config): Limits {
+  return {
+    ...defaultLimits,
+    bodyBytes: limits.body_bytes,
+    bodyIdleMs: limits.body_idle_ms,
+    bodyTotalMs: limits.body_total_ms,
+    requestMs: limits.request_ms,
+    choices: limits.choices,
+    sequences: limits.sequences,
+    requestsPerModel: limits.running,
+  };
+}
