@@ -1,0 +1,148 @@
+"""Trains AttentionPredictor's convolution on a frozen model's attention rows, and runs its gate.
+
+    python attention_predictor.py --model ../../decant-tiny --data DIR/train.npz --val DIR/val.npz --out FILE
+
+AttentionPredictor (arXiv 2502.04077): the last `history` attention rows, block maxima along the keys,
+are an image [history, blocks]; conv 3x3 (1 -> 16), conv 3x3 (16 -> 32), mean over time, conv 1 (32 -> 1)
+forecast the next row: 4,833 weights for all layers and heads. One row per KV head here (mean over its
+query heads), squared error scaled by the number of blocks, half of the images with sparse rows as
+decoding will see them. Gate: the forecast has to capture more of the true next row than copying the
+last row and than the mean of the rows, on held-out samples.
+"""
+
+import argparse
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import common
+
+MIX = dict(recall_mid=.3, recall=.1, json=.1, sql=.05, qa=.1, copy=.1, add_steps=.05, story=.2)
+
+
+def init(seed):
+    a, b, c = jax.random.split(jax.random.PRNGKey(seed), 3)
+    return dict(conv1=dict(weight=jax.random.normal(a, (16, 1, 3, 3)) / 3, bias=jnp.zeros(16)),
+                conv2=dict(weight=jax.random.normal(b, (32, 16, 3, 3)) / 12, bias=jnp.zeros(32)),
+                conv3=dict(weight=jax.random.normal(c, (1, 32, 1)) / 6, bias=jnp.zeros(1)))
+
+
+def forecast(p, image):
+    """image [N, history, blocks] -> scores [N, blocks]."""
+    conv = functools.partial(jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME")
+    x = jax.nn.relu(conv(image[:, None], p["conv1"]["weight"]) + p["conv1"]["bias"][:, None, None])
+    x = jax.nn.relu(conv(x, p["conv2"]["weight"]) + p["conv2"]["bias"][:, None, None])
+    x = x.mean(2)
+    return jnp.einsum("ncb,oc->nb", x, p["conv3"]["weight"][..., 0]) + p["conv3"]["bias"]
+
+
+class Rows:
+    """Draws (image, next row, candidate mask) from the attention of whole samples."""
+
+    def __init__(self, w, c, data, a):
+        self.data, self.a, self.c = data, a, c
+        watch = lambda i, x, q, k, p: p.mean(2)
+        self.probs = jax.jit(lambda t: jnp.stack(common.forward(w, c, t, watch=watch)[1][1:], 1))
+
+    def draw(self, count, steps=None):
+        """-> image [count, history, blocks], target [count, blocks], candidates, answer row or not."""
+        a, rng = self.a, self.data.rng
+        T, nb = a.length, a.length // a.block
+        image, target = np.zeros((count, a.history, nb), np.float32), np.zeros((count, nb), np.float32)
+        open_, answer, at = np.zeros((count, nb), np.float32), np.zeros(count, bool), 0
+        while at < count:
+            batch = self.data.batch(4, T)
+            probs = np.asarray(self.probs(batch["tokens"]))  # [B, layers, kv, T, T]
+            rows = probs.reshape(*probs.shape[:4], nb, a.block).max(-1)
+            for _ in range(64):
+                b = rng.integers(4)
+                low = a.history + 24
+                if batch["length"][b] <= low + 1 or at >= count:
+                    continue
+                marked = np.flatnonzero(batch["learn"][b][low:batch["length"][b]])
+                t = low + (rng.choice(marked) if len(marked) and rng.random() < .5
+                           else rng.integers(batch["length"][b] - low))
+                layer, head = rng.integers(rows.shape[1]), rng.integers(rows.shape[2])
+                past, nxt = rows[b, layer, head, t - a.history:t].copy(), rows[b, layer, head, t]
+                candidates = np.zeros(nb)
+                candidates[a.sinks // a.block:(t - a.window) // a.block] = 1
+                if rng.random() < .5:  # rows as sparse decoding leaves them, every fifth one true
+                    keep = np.argsort(-past * candidates, 1)[:, :4]
+                    sparse = np.zeros_like(past)
+                    np.put_along_axis(sparse, keep, np.take_along_axis(past, keep, 1), 1)
+                    true = (np.arange(a.history) + rng.integers(5)) % 5 == 0
+                    past = np.where(true[:, None], past, sparse)
+                image[at], target[at], open_[at] = past * candidates, nxt * candidates, candidates
+                answer[at] = batch["learn"][b][t] > 0
+                at += 1
+        return dict(image=image, target=target, open=open_), answer
+
+
+def loss(params, batch, _):
+    error = (forecast(params, batch["image"]) - batch["target"])**2 * batch["open"]
+    value = error.sum(1).mean()
+    return value, dict(error=value)
+
+
+def captured(score, batch, blocks=4):
+    """Share of the true next row's block maxima that the best `blocks` hold, per image."""
+    score = np.where(batch["open"] > 0, score, -np.inf)
+    best = np.argsort(-score, 1)[:, :blocks]
+    total = batch["target"].sum(1)
+    return np.take_along_axis(batch["target"], best, 1).sum(1) / np.maximum(total, 1e-9)
+
+
+def gate(params, rows, count):
+    """-> {forecaster: share captured, mean over held-out images of real choice, and half of its 95 % interval}."""
+    batch, _ = rows.draw(count)
+    real = (batch["open"].sum(1) > 6) & (batch["target"].sum(1) > 0.02)
+    recent = batch["image"][:, -5:].max(1)
+    forms = dict(net=np.asarray(forecast(params, batch["image"])), last_row=batch["image"][:, -1],
+                 mean_rows=batch["image"].mean(1), max_recent=recent, oracle=batch["target"])
+    out = {}
+    for name, score in forms.items():
+        x = captured(score, batch)[real]
+        out[name] = (float(x.mean()), float(1.96 * x.std() / len(x)**.5))
+    return out
+
+
+def main(a):
+    w, c, digest = common.read_model(a.model)
+    rows = Rows(w, c, common.Data(a.data, MIX, a.seed), a)
+
+    def batches():
+        pool = None
+        for step in range(10**9):
+            if step % 8 == 0:
+                pool, _ = rows.draw(1024)
+            pick = rows.data.rng.integers(1024, size=256)
+            yield {k: x[pick] for k, x in pool.items()}
+
+    params = common.fit(init(a.seed), loss, batches(), a.steps, 2e-3)
+    held = gate(params, Rows(w, c, common.Data(a.val, MIX, a.seed + 1), a), 6000)
+    for name, (mean, half) in held.items():
+        print(f"  {name}: {mean:.3f} +- {half:.3f} of the next row in 4 blocks")
+    passed = held["net"][0] - held["net"][1] > max(x + h for n, (x, h) in held.items() if n not in ("net", "oracle"))
+    print("gate passed" if passed else "gate NOT passed: a simple forecaster does as well")
+    tensors = {f"{n}.{k}": x for n, p in params.items() for k, x in p.items()}
+    common.export(a.out, tensors, dict(
+        method="attention-predictor", block=a.block, history=a.history, dense_layers=[0], base_sha256=digest,
+        steps=a.steps, seed=a.seed, gate={n: round(x, 4) for n, (x, _) in held.items()}, gate_passed=bool(passed)))
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser()
+    p.add_argument("--model", required=True)
+    p.add_argument("--data", required=True, help="train.npz written by encode.py")
+    p.add_argument("--val", required=True, help="val.npz written by encode.py")
+    p.add_argument("--out", required=True)
+    p.add_argument("--block", type=int, default=4)
+    p.add_argument("--history", type=int, default=16)
+    p.add_argument("--sinks", type=int, default=4)
+    p.add_argument("--window", type=int, default=8)
+    p.add_argument("--length", type=int, default=288)
+    p.add_argument("--steps", type=int, default=1500)
+    p.add_argument("--seed", type=int, default=0)
+    main(p.parse_args())
