@@ -49,6 +49,7 @@ function whiskers(
     data: data.map((row) => [...row]),
     z: 10,
     silent: true,
+    encode: horizontal ? { x: [1, 2], y: 0 } : { x: 0, y: [1, 2] },
     renderItem: (_, api) => {
       const place = Number(api.value(0));
       const at = (value: number) => api.coord(horizontal ? [value, place] : [place, value]);
@@ -69,7 +70,8 @@ function whiskers(
 
 function axisOption({ name, scale = "linear", min, max }: Axis, nameGap: number) {
   const bounds = { ...(min === undefined ? {} : { min }), ...(max === undefined ? {} : { max }) };
-  const base = { name, nameLocation: "middle" as const, nameGap, ...bounds };
+  const line = { axisLine: { onZero: false } };
+  const base = { name, nameLocation: "middle" as const, nameGap, ...line, ...bounds };
   return scale === "log" ? { ...base, type: "log" as const } : { ...base, type: "value" as const };
 }
 
@@ -101,7 +103,7 @@ export function lineChart(
   return render(
     {
       title: { text: title, left: "center" },
-      legend: { top: 32, type: "plain", data: curves.map(({ name }) => name) },
+      legend: { top: 34, type: "plain", data: curves.map(({ name }) => name) },
       grid: { left: 70, right: 30, top: 60 + 22 * Math.ceil(curves.length / 5), bottom: 60 },
       xAxis: axisOption(x, 30),
       yAxis: axisOption(y, 48),
@@ -156,8 +158,8 @@ export function barChart(
   return render(
     {
       title: { text: title, left: "center" },
-      legend: { top: 30, data: series.map(({ name }) => name) },
-      grid: { left: 220, right: 60, top: 64, bottom: 50 },
+      legend: { top: 34, data: series.map(({ name }) => name) },
+      grid: { left: 220, right: 60, top: 68, bottom: 50 },
       xAxis: axisOption(value, 28),
       yAxis: [
         { type: "category", data: [...labels], inverse: true, axisTick: { show: false } },

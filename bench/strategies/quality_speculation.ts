@@ -12,6 +12,7 @@ import { testSamples } from "../../models/evaluate.ts";
 import type { Sample } from "../../models/recipe/task.ts";
 import { greedySampling, type LanguageModel, type Prompt, seedFrom } from "../../runtime/mod.ts";
 import { getStrategy, runStrategy } from "../../strategies/mod.ts";
+import { barChart } from "../_chart.ts";
 import { round } from "../_report.ts";
 import {
   bootstrap,
@@ -20,6 +21,7 @@ import {
   markdown,
   openEmbedded,
   progressBar,
+  publish,
   qualityOptions,
   setup,
 } from "./_quality.ts";
@@ -236,6 +238,26 @@ function table(rows: readonly Row[]): string {
   ]);
 }
 
+/** Tokens per pass do not depend on the machine, times do; both against plain decoding at 1. */
+function plot(rows: readonly Row[]): string {
+  const at = (temperature: number) => rows.filter((row) => row.temperature === temperature);
+  const bars = (name: string, read: (row: Row) => Estimate) =>
+    [0, 1].map((temperature) => ({
+      name: `${name}, temperature ${temperature}`,
+      bars: at(temperature).map(read),
+    }));
+  return barChart({
+    title: "Speculation: tokens per pass of the target, and speed against plain decoding",
+    value: { name: "times plain decoding", min: 0 },
+    labels: at(0).map(({ method }) => method),
+    series: [
+      ...bars("tokens per pass", (row) => row.tokens_per_pass),
+      ...bars("speed", (row) => row.speedup),
+    ],
+    reference: 1,
+  });
+}
+
 if (import.meta.main) {
   const options = qualityOptions(Deno.args, "quality-speculation");
   await using target = await openEmbedded(options.model);
@@ -253,9 +275,5 @@ if (import.meta.main) {
     }
   }
   const result = { ...setup(options, target), draft: small.info.fingerprint, rows };
-  await Deno.mkdir(options.out.slice(0, Math.max(0, options.out.lastIndexOf("/"))) || ".", {
-    recursive: true,
-  });
-  await Deno.writeTextFile(`${options.out}.json`, JSON.stringify(result, undefined, 2) + "\n");
-  Deno.stdout.writeSync(new TextEncoder().encode(table(rows)));
+  await publish(options, { result, svg: plot(rows), table: table(rows) });
 }
