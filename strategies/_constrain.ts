@@ -78,7 +78,7 @@ function advance(constraint: Constraint, state: unknown, token: TokenId): unknow
 }
 
 /** A constraint may be code from a configuration file, so whatever it throws gets its name. */
-function guarded<T>(constraint: Constraint, failure: string, fn: () => T): T {
+export function guarded<T>(constraint: Constraint, failure: string, fn: () => T): T {
   try {
     return fn();
   } catch (cause) {

@@ -1,4 +1,5 @@
 /** Every strategy there is, one line each. */
+export { awrs } from "./awrs.ts";
 export { beam } from "./beam.ts";
 export { bestOfN } from "./best_of_n.ts";
 export { cautiousNtp } from "./cautious_ntp.ts";

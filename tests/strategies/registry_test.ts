@@ -9,6 +9,19 @@ const beam = getStrategy("beam");
 
 /** What each strategy declares. Strategies without an entry are tested with their defaults. */
 const cases: Readonly<Record<string, StrategyCase>> = {
+  awrs: {
+    params: [
+      {},
+      { n_particles: 4, ess_threshold: 1 },
+      { estimator: "recursive", n_particles: 3, choose: "heaviest", resampling: "systematic" },
+      { proper_weights: false, prune: false },
+    ],
+    same: [
+      { params: {}, as: sample },
+      { params: { estimator: "geometric" }, sampling: { topP: 0.8 }, as: sample },
+      { params: { n_particles: 5 }, sampling: { temperature: 0 }, as: greedy },
+    ],
+  },
   sample: { same: [{ params: {}, sampling: { temperature: 0 }, as: greedy }] },
   beam: {
     params: [{}, { num_beams: 3, length_penalty: 0, early_stopping: true }, {

@@ -1,0 +1,108 @@
+/** How a particle gets its next token and what that is worth: the interface, and what sources share. */
+import { type Constraint, sampleRow, type Seed, type TokenId, type Vocab } from "../runtime/mod.ts";
+import { allowedMass, isPossible, type LawContext } from "./_awrs_law.ts";
+
+/** Where a particle stands, besides its constraint. */
+export interface Place extends LawContext {
+  readonly seed: Seed;
+  /** Place in the sequence the next token takes. */
+  readonly position: number;
+  /** No token may come after the next one. */
+  readonly isLast: boolean;
+}
+
+/** A step's outcome. */
+export type Step =
+  | {
+    readonly kind: "token";
+    readonly token: TokenId;
+    /** Natural log of the weight's factor. */
+    readonly logWeight: number;
+    /** The constraint's state after it; the one before, if it is a stop token. */
+    readonly next: unknown;
+  }
+  /** The text is complete and nothing may follow. */
+  | { readonly kind: "complete" }
+  /** Nothing is allowed here, or nothing allowed was found. */
+  | { readonly kind: "dead" };
+
+/** What may come at one state. */
+export interface Spot {
+  /** How the sequence ends here, where that is known without the model. */
+  readonly end: Step | undefined;
+  /** @param row logits, shape [vocab] */
+  draw(row: Float32Array, place: Place): Promise<Step> | Step;
+}
+
+/** Where tokens come from. */
+export interface TokenSource {
+  start(): unknown;
+  at(state: unknown): Spot;
+  /** Questions to the constraint so far; a mask counts as one. */
+  readonly checks: number;
+}
+
+/** Which estimator steps use, and its limits. */
+export interface EstimatorChoice {
+  readonly estimator: "auto" | "mask" | "two-loop" | "recursive" | "geometric";
+  /** Whether tokens are weighed. */
+  readonly isProper: boolean;
+  readonly prune: boolean;
+  readonly maxAccepts: number;
+  readonly maxRejects: number;
+}
+
+/** What sources depend on. */
+export interface SourceOptions extends EstimatorChoice {
+  readonly constraint: Constraint;
+  readonly vocab: Vocab;
+  readonly ignoreStop: boolean;
+  readonly signal: AbortSignal;
+}
+
+export const dead: Step = { kind: "dead" };
+export const complete: Step = { kind: "complete" };
+
+/** What `sample` draws under the mask; the weight is the mass that is allowed. */
+export function underMask(
+  row: Float32Array,
+  place: Place,
+  mask: Uint32Array,
+  isProper: boolean,
+): Step {
+  const isWeighed = isProper && place.sampling.temperature > 0;
+  const mass = isWeighed ? allowedMass(row, mask, place) : +isPossible(row, mask);
+  if (mass === 0) return dead;
+  const token = sampled(row, place, mask);
+  return { kind: "token", token, logWeight: Math.log(mass), next: undefined };
+}
+
+/**
+ * At the limit, the end of a complete text: proposed with certainty, so that its probability is the
+ * weight. Undefined elsewhere, at temperature 0, and where the end is impossible.
+ */
+export function forcedEnd(
+  row: Float32Array,
+  place: Place,
+  ends: Uint32Array,
+  state: unknown,
+): Step | undefined {
+  if (!place.isLast || place.sampling.temperature === 0) return undefined;
+  const step = underMask(row, place, ends, true);
+  return step.kind === "token" ? { ...step, next: state } : undefined;
+}
+
+/** One bit per stop token, [ceil(vocab / 32)]. */
+export function stopMask(vocab: Vocab): Uint32Array {
+  const bits = new Uint32Array(Math.ceil(vocab.size / 32));
+  for (const token of vocab.stopTokens) bits[token >> 5]! |= 1 << (token & 31);
+  return bits;
+}
+
+/** What `sample` draws. */
+export function sampled(row: Float32Array, place: Place, mask: Uint32Array | undefined): TokenId {
+  const { seed, position, promptTokens, completionTokens } = place;
+  const sampling = { ...place.sampling, seed };
+  const shape = { sampling, mask, promptTokens, completionTokens, topLogprobs: 0, position };
+  return sampleRow(row, shape).token;
+}
