@@ -118,15 +118,51 @@ export class DeviceLostError extends Error {
   }
 }
 
+/**
+ * How an upstream failed. `rejected`: the request itself; `refused`: our key, address or model name;
+ * `rate_limited`, `unavailable`, `failed`: as it said; `busy`: all our connections to it are taken;
+ * `unreachable`: no connection; `timeout`: silence; `truncated`: it broke off; `invalid`: it answered
+ * what nobody can read; `circuit_open`: it failed so often that it is left alone for now.
+ */
+export type UpstreamFailure =
+  | "rejected"
+  | "refused"
+  | "rate_limited"
+  | "unavailable"
+  | "failed"
+  | "busy"
+  | "unreachable"
+  | "timeout"
+  | "truncated"
+  | "invalid"
+  | "circuit_open";
+
+/** More about a failure. */
+export interface UpstreamErrorOptions {
+  /** @default "failed" */
+  readonly kind?: UpstreamFailure | undefined;
+  /** When it may be tried again. */
+  readonly retryAfterMs?: number | undefined;
+  /** The upstream's error code, where it is one that we know. */
+  readonly code?: string | undefined;
+  readonly cause?: unknown;
+}
+
 /** An upstream engine failed. */
 export class UpstreamError extends Error {
   override readonly name = "UpstreamError";
+  readonly kind: UpstreamFailure;
+  readonly retryAfterMs: number | undefined;
+  readonly code: string | undefined;
   constructor(
     readonly upstream: string,
     readonly status: number | undefined,
     message: string,
-    options?: { readonly cause?: unknown },
+    options: UpstreamErrorOptions = {},
   ) {
-    super(`Upstream ${JSON.stringify(upstream)} failed: ${message}`, options);
+    super(`Upstream ${JSON.stringify(upstream)} failed: ${message}`, { cause: options.cause });
+    this.kind = options.kind ?? "failed";
+    this.retryAfterMs = options.retryAfterMs;
+    this.code = options.code;
   }
 }

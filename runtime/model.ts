@@ -92,12 +92,29 @@ export interface TokenLogprob extends Candidate {
   readonly top: readonly Candidate[];
 }
 
+/** A token's text and log-probability, where its id means nothing here. */
+export interface TextCandidate {
+  readonly token: string;
+  /** UTF-8; of part of a character, where the token is one. */
+  readonly bytes: readonly number[];
+  readonly logprob: number;
+}
+
+/** An emitted token as text, and what else was likely. */
+export interface TextLogprob extends TextCandidate {
+  readonly top: readonly TextCandidate[];
+}
+
 /** A token drawn by the model. */
 export interface Sampled extends TokenLogprob {
   /** Entropy of the raw distribution in nats, where the model can tell. */
   readonly entropy?: number;
-  /** Text of this piece, for models whose tokens never cross the wire. */
+  /** Text of this piece, for models whose tokens never cross the wire; `token` is -1 then. */
   readonly text?: string;
+  /** How many tokens the text stands for. @default 1 */
+  readonly count?: number;
+  /** The text's tokens one by one, where they were asked for and the model tells them. */
+  readonly textLogprobs?: readonly TextLogprob[];
 }
 
 /** The k most likely tokens of one position. */
@@ -126,6 +143,8 @@ export interface GenerateOptions {
   readonly topLogprobs?: number;
   /** Draw beyond the model's stop tokens. @default false */
   readonly ignoreStop?: boolean;
+  /** Whether anybody reads the log-probabilities; some models save work without. @default true */
+  readonly logprobs?: boolean;
 }
 
 /** Draft tokens in a tree below the session's end. */
@@ -142,7 +161,11 @@ export interface Capabilities {
    * Decodes on. Appends what the consumer consumed: breaking out leaves the session exactly there.
    * Ends after a stop token (which is yielded and appended) or `maxTokens`.
    */
-  generate: { generate(options: GenerateOptions): AsyncIterable<Sampled> };
+  generate: {
+    generate(options: GenerateOptions): AsyncIterable<Sampled>;
+    /** How the last `generate` ended, from models that stop without showing a stop token. */
+    readonly ended?: "stop" | "length" | undefined;
+  };
   /** Draws one token at the end of the session, without appending it. */
   sample: { sample(options: SampleOptions): Promise<Sampled> };
   edit: {
@@ -207,6 +230,14 @@ export function createMeter(): Meter {
   return { promptTokens: 0, cachedTokens: 0, drawnTokens: 0, rows: 0, computedTokens: 0 };
 }
 
+/** Calls a request made to upstreams. The runtime writes them. */
+export interface CallCounts {
+  /** Calls, retries included. */
+  attempts: number;
+  /** Calls at replicas that only stand in for others. */
+  fallbacks: number;
+}
+
 /** The request a session works for: who pays, when to stop, what may be shared. */
 export interface RequestScope {
   readonly id: string;
@@ -217,6 +248,8 @@ export interface RequestScope {
   readonly cacheSalt: string;
   /** @default the full cache */
   readonly kv?: KvChoice | undefined;
+  /** @default nobody counts */
+  readonly calls?: CallCounts | undefined;
 }
 
 /** How to open a session. */
@@ -229,6 +262,18 @@ export interface SessionOptions {
   readonly scope?: RequestScope;
 }
 
+/** What a request asks of a model beyond capabilities. */
+export interface ModelDemand {
+  readonly sampling: SamplingParams;
+  /** Alternatives per token; undefined = no log-probabilities. */
+  readonly logprobs: number | undefined;
+  readonly chat: ChatOptions;
+  readonly isChat: boolean;
+  readonly stopTokens: readonly TokenId[];
+  readonly ignoreStop: boolean;
+  readonly kv: KvChoice | undefined;
+}
+
 /** Anything that continues sequences of tokens. */
 export interface LanguageModel<C extends Capability = Capability> {
   readonly id: string;
@@ -237,6 +282,13 @@ export interface LanguageModel<C extends Capability = Capability> {
   /** Longest sequence in tokens. */
   readonly contextLength: number;
   readonly capabilities: ReadonlySet<Capability>;
+  /**
+   * Most alternatives per token it tells. Absent: any number where there is a vocabulary, and no
+   * log-probabilities at all where there is none.
+   */
+  readonly topLogprobs?: number | undefined;
+  /** Names what this model cannot do of a demand; none = all of it. @default everything can be done */
+  lacks?(demand: ModelDemand): readonly string[];
   /** @throws {ContextLengthError} if the prompt alone does not fit */
   session(prompt: Prompt, options?: SessionOptions): Session<C>;
 }
