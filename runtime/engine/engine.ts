@@ -20,7 +20,7 @@ import { requireTokens } from "./queries.ts";
 import { ScopeState } from "./scope.ts";
 import { Sequence } from "./sequence.ts";
 import { EngineSession, type SessionHost } from "./session.ts";
-import { StepLoop } from "./step_loop.ts";
+import { type NextTurn, StepLoop } from "./step_loop.ts";
 
 /**
  * How much a step computes and how much is remembered. The defaults suit executors in this thread,
@@ -46,6 +46,8 @@ export interface EngineOptions {
   readonly findPolicy?: (name: string) => KvPolicy;
   /** Told of each page that returns to the pool, so that tests can poison it. */
   readonly onPageFree?: (page: number) => void;
+  /** When steps run. @default the next turn of the event loop */
+  readonly nextTurn?: NextTurn;
 }
 
 /** What an engine is doing and has done. */
@@ -123,6 +125,7 @@ class EngineModel implements Engine {
       cache: this.#cache,
       limits: { stepTokens, chunkTokens },
       sequences: () => this.#sequences(),
+      ...options.nextTurn === undefined ? {} : { nextTurn: options.nextTurn },
     });
     this.#host = {
       info,

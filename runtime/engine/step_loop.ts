@@ -24,7 +24,12 @@ export interface StepLoopOptions {
   readonly limits: Pick<PlanLimits, "stepTokens" | "chunkTokens">;
   /** Every sequence there is, for taking pages away. */
   readonly sequences: () => Iterable<Sequence>;
+  /** Runs a step in a later turn of the event loop. @default setImmediate */
+  readonly nextTurn?: NextTurn;
 }
+
+/** Calls `run` once in a later macrotask, when all promises that can settle have settled. */
+export type NextTurn = (run: () => void) => void;
 
 /** See file comment. */
 export class StepLoop {
@@ -78,7 +83,8 @@ export class StepLoop {
   #arm(): void {
     if (this.#isArmed || this.#isRunning) return;
     this.#isArmed = true;
-    setImmediate(() => {
+    const { nextTurn = setImmediate } = this.#options;
+    nextTurn(() => {
       this.#isArmed = false;
       this.#running = this.#step();
     });
