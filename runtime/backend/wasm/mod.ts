@@ -38,6 +38,13 @@ export interface WasmBackendOptions {
    */
   readonly relaxedSimd?: boolean;
   /**
+   * The kernels, compiled, for platforms that compile nothing at run time: one of the files in
+   * `built/` (`deno task wasm:build`), imported by the bundle. `relaxedSimd` is then ignored, and
+   * `threads` is 1.
+   * @default emitted and compiled here
+   */
+  readonly module?: WebAssembly.Module;
+  /**
    * Threads that multiply, the caller's included. Further ones are Workers and join when they have
    * started. Their number changes speed and no result. Platforms without Workers or shared memory
    * use one, whatever is asked for.
@@ -51,14 +58,17 @@ export interface WasmBackendOptions {
  *
  * @throws {RangeError} if `threads` is not 1 to 16
  * @throws {WebAssembly.CompileError} without 128-bit SIMD, see {@link isWasmSupported}
+ * @throws {TypeError | WebAssembly.LinkError} if `module` is not one of this version's kernels
  */
 export function createWasmBackend(
-  { maxPages, relaxedSimd = hasRelaxedSimd(), threads = 1 }: WasmBackendOptions = {},
+  options: WasmBackendOptions = {},
 ): Backend {
-  const shared = threads > 1 && canShare();
+  const { maxPages, threads = 1 } = options;
+  const shared = options.module === undefined && threads > 1 && canShare();
   const heap = new Heap(maxPages, shared);
   const scope = new Scope(heap);
-  const module = kernelModule({ relaxed: relaxedSimd, shared });
+  const module = options.module ??
+    kernelModule({ relaxed: options.relaxedSimd ?? hasRelaxedSimd(), shared });
   const kernels = instantiate(module, heap.memory);
   const team = new Team(heap, module, kernels, shared ? threads : Math.min(threads, 1));
   const step: Step = { heap, scope, kernels, team };
