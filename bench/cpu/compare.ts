@@ -1,0 +1,227 @@
+/**
+ * `deno task bench:cpu [--quick] [--shapes A,B] [--types Q4_0,Q8_0] [--threads 1,2] [--rounds N]`: the
+ * WebAssembly backend beside llama.cpp on the same files of random weights.
+ *
+ * Both sides run in processes of their own that stay alive while a file is measured. A round runs
+ * every case on one side and at once on the other, in alternating order, so that a slow moment of the
+ * machine hits both; ratios are taken within rounds.
+ */
+import { parseArgs } from "node:util";
+import { readEnvironment, writeResult } from "../_environment.ts";
+import { createReport, type Report, round, summary } from "../_report.ts";
+import { type SideName, type SideProcess, startSide } from "./_process.ts";
+import { createProgress, type Progress } from "./_progress.ts";
+import type { Memory } from "./_side.ts";
+import {
+  cases,
+  everything,
+  loadCommand,
+  quick,
+  type Selection,
+  type Setting,
+  settingsOf,
+  slotsFilled,
+} from "./cases.ts";
+import { writeGguf, type WrittenFile } from "./gguf_file.ts";
+import { plotComparison } from "./plot.ts";
+import { type BlockType, randomBlocks, shapes } from "./shapes.ts";
+
+const sides = ["decant", "llama"] as const;
+/** Bytes per value of the KV cache. */
+const kvValueBytes = { decant: 4, llama: 2 } as const;
+/** Most resident memory for each byte of weights, the process and KV not counted. */
+const MEMORY_LIMIT = 1.15;
+
+type Pair<T> = Readonly<Record<SideName, T>>;
+
+function select(args: string[]): Selection & { readonly quick: boolean } {
+  const { values } = parseArgs({
+    args,
+    options: {
+      quick: { type: "boolean", default: false },
+      shapes: { type: "string" },
+      types: { type: "string" },
+      threads: { type: "string" },
+      rounds: { type: "string" },
+    },
+  });
+  const base = values.quick ? quick : everything;
+  const selection = {
+    ...base,
+    quick: values.quick,
+    ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
+    ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
+    ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),
+    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
+  };
+  refuse("shape", selection.shapes, everything.shapes);
+  refuse("type", selection.types, everything.types);
+  if (selection.threads.some((n) => !(Number.isInteger(n) && n >= 1 && n <= 16))) {
+    throw new RangeError("--threads takes whole numbers from 1 to 16");
+  }
+  if (selection.rounds !== undefined && !(selection.rounds >= 1)) {
+    throw new RangeError("--rounds takes a whole number from 1");
+  }
+  return selection;
+}
+
+function refuse(what: string, given: readonly string[], known: readonly string[]): void {
+  const unknown = given.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new RangeError(`Unknown ${what} ${unknown}: known are ${known}`);
+}
+
+async function both<T>(ask: (name: SideName) => Promise<T>): Promise<Pair<T>> {
+  return { decant: await ask("decant"), llama: await ask("llama") };
+}
+
+/** All cases of one file on one number of threads. */
+async function measure(
+  setting: Setting,
+  path: string,
+  file: WrittenFile,
+  { report, progress }: { readonly report: Report; readonly progress: Progress },
+): Promise<void> {
+  const { model, type, threads } = setting;
+  const { vocab } = shapes[model]!;
+  const labels = { model, type, threads };
+  await using decant = await startSide("decant");
+  await using llama = await startSide("llama");
+  const running: Pair<SideProcess> = { decant, llama };
+  const empty = await both((name) => running[name].memory());
+  const loadMs = await both((name) => running[name].load(loadCommand(path, setting)));
+  const warm = await both((name) => running[name].work({ ...cases.decode!, steps: 16, vocab }));
+  report({
+    name: "cpu/start",
+    ...labels,
+    ...file,
+    loadMs: { decant: round(loadMs.decant), llama: round(loadMs.llama) },
+    sameArgmax: agreement(warm.decant.argmax, warm.llama.argmax),
+  });
+  const times = await runRounds(setting, running, vocab, progress);
+  for (const [name, ms] of Object.entries(times)) report(speedLine(name, labels, ms));
+  const full = await both((name) => running[name].memory());
+  report({ name: "cpu/memory", ...labels, ...memoryFields(model, file, empty, full) });
+}
+
+async function runRounds(
+  setting: Setting,
+  running: Pair<SideProcess>,
+  vocab: number,
+  progress: Progress,
+): Promise<Readonly<Record<string, Pair<number[]>>>> {
+  const times = Object.fromEntries(
+    Object.keys(cases).map((name) => [name, { decant: [] as number[], llama: [] as number[] }]),
+  );
+  for (let i = 0; i < setting.rounds; i++) {
+    const order = i % 2 === 0 ? sides : sides.toReversed();
+    for (const [name, work] of Object.entries(cases)) {
+      for (const side of order) {
+        times[name]![side].push((await running[side].work({ ...work, vocab })).ms);
+      }
+      const share = weightOf(setting) / setting.rounds / Object.keys(cases).length;
+      progress.advance(share, `${setting.model} ${setting.type}, threads: ${setting.threads}`);
+    }
+  }
+  return times;
+}
+
+/** About how long a setting takes, in arbitrary units. */
+function weightOf({ model, type, threads, rounds }: Setting): number {
+  const size = { "SmolLM2-135M": 1, "Qwen2.5-0.5B": 4, "Llama-3.2-1B": 9 }[model] ?? 1;
+  return size * rounds * (type === "Q4_0" ? 1 : 1.5) / Math.min(threads, 2) ** 0.7;
+}
+
+function speedLine(
+  name: string,
+  labels: Readonly<Record<string, unknown>>,
+  ms: Pair<readonly number[]>,
+): Record<string, unknown> {
+  const { streams, tokens, steps } = cases[name]!;
+  const side = (values: readonly number[]) => {
+    const time = summary(values);
+    return { ms: time, tokensPerSecond: round(1000 * streams * tokens * steps / time.median) };
+  };
+  const ratios = ms.decant.map((ours, i) => ms.llama[i]! / ours);
+  return {
+    name: "cpu/speed",
+    case: name,
+    ...labels,
+    streams,
+    tokens,
+    steps,
+    decant: side(ms.decant),
+    llama: side(ms.llama),
+    ratio: {
+      median: summary(ratios).median,
+      lowest: round(Math.min(...ratios)),
+      highest: round(Math.max(...ratios)),
+    },
+  };
+}
+
+/** Bytes after all cases, and how often the weights fit into what is not the process and not KV. */
+function memoryFields(model: string, file: WrittenFile, empty: Pair<Memory>, full: Pair<Memory>) {
+  const { layers, kvHeads, headDim } = shapes[model]!;
+  const side = (name: SideName) => {
+    const kvBytes = 2 * layers * kvHeads * headDim * slotsFilled() * kvValueBytes[name];
+    const processBytes = empty[name].resident;
+    const own = full[name].resident - processBytes - kvBytes;
+    return { ...full[name], processBytes, kvBytes, timesWeights: round(own / file.weightBytes) };
+  };
+  return {
+    weightBytes: file.weightBytes,
+    limit: MEMORY_LIMIT,
+    decant: side("decant"),
+    llama: side("llama"),
+  };
+}
+
+function agreement(a: readonly number[], b: readonly number[]): string {
+  return `${a.filter((token, i) => token === b[i]).length} of ${a.length}`;
+}
+
+/** Start of the model that ships with the project: milliseconds after the modules are there. */
+async function measureEmbedded(report: Report): Promise<void> {
+  const path = decodeURIComponent(new URL("../../models/decant-tiny", import.meta.url).pathname);
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    await using side = await startSide("decant");
+    times.push(await side.load({ path, threads: 1, streams: 8, context: 512 }));
+  }
+  report({ name: "cpu/start-embedded", model: "decant-tiny", ms: summary(times) });
+}
+
+async function main(args: string[]): Promise<void> {
+  const selection = select(args);
+  const files = settingsOf(selection);
+  const environment = await readEnvironment();
+  const { report, lines } = createReport(environment);
+  const progress = createProgress(files.flat().reduce((sum, one) => sum + weightOf(one), 0));
+  const folder = await Deno.makeTempDir();
+  try {
+    await measureEmbedded(report);
+    for (const settings of files) {
+      const { model, type } = settings[0]!;
+      const path = `${folder}/${model}-${type}.gguf`;
+      progress.advance(0, `writing ${model} ${type}`);
+      const file = writeGguf(path, shapes[model]!, randomBlocks(shapes[model]!, type));
+      for (const setting of settings) await measure(setting, path, file, { report, progress });
+      await Deno.remove(path);
+    }
+  } finally {
+    progress.end();
+    await Deno.remove(folder, { recursive: true });
+  }
+  const what = selection.quick ? "cpu-quick" : "cpu-comparison";
+  const file = await writeResult(environment, what, "jsonl", lines.join("\n") + "\n");
+  await writeResult(
+    environment,
+    what,
+    "svg",
+    plotComparison(lines.map((line) => JSON.parse(line))),
+  );
+  // deno-lint-ignore no-console
+  console.log(`wrote ${lines.length} results to ${file}`);
+}
+
+await main(Deno.args);
