@@ -1,0 +1,350 @@
+// deno-lint-ignore-file camelcase -- parameters as on the wire
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  choiceConstraint,
+  type Constraint,
+  ConstraintError,
+  ConstraintTooComplexError,
+  regexConstraint,
+  seedFrom,
+} from "../../runtime/mod.ts";
+import { getStrategy, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
+import { requestOf, runToEnd } from "../conformance/_strategy_run.ts";
+import { assertDistribution } from "../_statistics.ts";
+import {
+  type FakeModel,
+  fakeVocab,
+  hashModel,
+  predicateConstraint,
+  tableModel,
+} from "../fakes/mod.ts";
+
+const awrs = getStrategy("awrs");
+const vocab = fakeVocab({ pieces: ["a", "b", "c", "x"], chat: false });
+
+/** Three steps in which the likely way in leads to unlikely ends. */
+const table = {
+  "": { a: 0.7, b: 0.2, c: 0.1 },
+  a: { a: 0.02, b: 0.18, c: 0.8 },
+  b: { a: 0.6, b: 0.1, c: 0.3 },
+  c: { a: 0.3, b: 0.3, c: 0.4 },
+  aa: { "<end>": 0.5, a: 0.5 },
+  ab: { "<end>": 0.1, a: 0.9 },
+  ba: { "<end>": 0.9, a: 0.1 },
+  bb: { "<end>": 0.4, a: 0.6 },
+};
+const valid: Readonly<Record<string, number>> = {
+  aa: 0.7 * 0.02 * 0.5,
+  ab: 0.7 * 0.18 * 0.1,
+  ba: 0.2 * 0.6 * 0.9,
+  bb: 0.2 * 0.1 * 0.4,
+};
+const texts = Object.keys(valid);
+const mass = Object.values(valid).reduce((sum, p) => sum + p, 0);
+const exact = texts.map((text) => valid[text]! / mass);
+
+function toy(): FakeModel {
+  return tableModel({ vocab, table });
+}
+
+function judged(): Constraint {
+  return predicateConstraint({
+    vocab,
+    viable: (text) => texts.some((whole) => whole.startsWith(text)),
+    accepting: (text) => texts.includes(text),
+  });
+}
+
+const masked = () => choiceConstraint(vocab, texts);
+
+async function run(
+  params: Record<string, unknown>,
+  seed: number,
+  constraint: Constraint = judged(),
+  maxTokens = 3,
+) {
+  const { choices, result } = await runToEnd(requestOf(awrs, toy(), {
+    params,
+    constraint,
+    maxTokens,
+    prompt: [3],
+    sampling: { seed: seedFrom(seed) },
+  }));
+  return { text: choices[0]!.text, reason: choices[0]!.reason, ...result };
+}
+
+/** Counts of texts and the mean of the estimated masses, over seeds. */
+async function survey(
+  params: Record<string, unknown>,
+  runs: number,
+  constraint: () => Constraint = judged,
+) {
+  const counts = texts.map(() => 0);
+  const masses: number[] = [];
+  await Promise.all(Array.from({ length: runs }, async (_, seed) => {
+    const { text, choices } = await run(params, seed, constraint());
+    counts[texts.indexOf(text)]!++;
+    masses.push(Math.exp(choices[0]!["log_z"] ?? 0));
+  }));
+  const mean = masses.reduce((sum, z) => sum + z, 0) / runs;
+  const squares = masses.reduce((sum, z) => sum + (z - mean) ** 2, 0);
+  return { counts, mean, error: Math.sqrt(squares / (runs - 1) / runs) };
+}
+
+function distance(counts: readonly number[]): number {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  return counts.reduce((sum, count, i) => sum + Math.abs(count / total - exact[i]!), 0) / 2;
+}
+
+/** What masking step by step gives: (p a / 0.9)(...)(...) and so on. */
+const local = texts.map((text) => {
+  const [first, second] = text as unknown as [("a" | "b"), ("a" | "b")];
+  const row = table[first];
+  return table[""][first] / 0.9 * row[second] / (row.a + row.b);
+});
+
+const estimators = ["recursive", "two-loop", "geometric", "auto"];
+
+for (const estimator of estimators) {
+  Deno.test(`${estimator}: one particle gives the texts of the mask and an unbiased mass (false alarms 3e-7)`, async () => {
+    const { counts, mean, error } = await survey({ estimator }, 1500);
+    assertDistribution(counts, local, 1e-7);
+    // 5.2 standard errors: 2e-7 both ways.
+    assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
+  });
+
+  Deno.test(`${estimator}: the mass stays unbiased with four particles and resampling (false alarms 4e-7)`, async () => {
+    for (const resampling of ["multinomial", "systematic"]) {
+      const params = { estimator, n_particles: 4, ess_threshold: 0.9, resampling };
+      const { mean, error } = await survey(params, 500);
+      assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
+    }
+  });
+}
+
+Deno.test("the exact mask path is unbiased too, and asks one mask per token", async () => {
+  const { counts, mean, error } = await survey({}, 1500, masked);
+  assertDistribution(counts, local, 1e-7);
+  assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
+  const { metrics } = await run({}, 1, masked());
+  assertEquals(metrics["checks"], 3);
+});
+
+Deno.test("more particles come closer to the conditional distribution; masking does not", async () => {
+  const one = distance((await survey({}, 1500, masked)).counts);
+  const four = distance((await survey({ n_particles: 4 }, 1000)).counts);
+  const many = distance((await survey({ n_particles: 48 }, 400)).counts);
+  const bias = local.reduce((sum, p, i) => sum + Math.abs(p - exact[i]!), 0) / 2;
+  // Counting noise of these runs is about 0.01.
+  assert(Math.abs(one - bias) < 0.05 && bias > 0.5, `one particle ${one}, masking ${bias}`);
+  assert(four < bias - 0.1, `four particles ${four}`);
+  assert(many < 0.1, `48 particles ${many}`);
+});
+
+Deno.test("importance sampling alone and resampling agree; the heaviest text is the likeliest", async () => {
+  const weighed = distance((await survey({ n_particles: 32, ess_threshold: 0 }, 400)).counts);
+  assert(weighed < 0.12, `${weighed}`);
+  const { counts } = await survey({ n_particles: 32, choose: "heaviest" }, 200);
+  const best = texts.indexOf("ba");
+  assert(counts[best]! > 190, `${counts}`);
+});
+
+Deno.test("tokens are those of sample under the same constraint and seed, until the limit", async () => {
+  const constraint = (model: FakeModel) =>
+    predicateConstraint({
+      vocab: model.vocab,
+      viable: (text) => /^[a-h]*( [a-h]*)?$/.test(text),
+      accepting: (text) => text.length > 3,
+    });
+  for (let seed = 1; seed <= 20; seed++) {
+    const model = hashModel({ stopBias: 0.5 });
+    const overrides = {
+      constraint: constraint(model),
+      sampling: { seed: seedFrom(seed), temperature: seed % 4 === 0 ? 0 : 1, presencePenalty: 0.3 },
+      choices: 2,
+      logprobs: 2,
+      maxTokens: 400,
+    };
+    const plain = await runToEnd(requestOf("sample", model, overrides));
+    for (
+      const params of [
+        ...estimators.map((estimator) => ({ estimator })),
+        { estimator: "mask" },
+        { proper_weights: false },
+        { prune: false },
+        { max_accepts: 5 },
+      ]
+    ) {
+      const { choices } = await runToEnd(requestOf(awrs, model, { ...overrides, params }));
+      assertEquals(choices, plain.choices, JSON.stringify(params));
+    }
+  }
+});
+
+Deno.test("a peaked model is asked about few tokens, and improper draws about fewest", async () => {
+  const model = () => hashModel({ spread: 30, stopBias: -Infinity });
+  const constraint = predicateConstraint({
+    vocab: model().vocab,
+    viable: () => true,
+    accepting: () => false,
+  });
+  const checksPer = async (params: Record<string, unknown>) => {
+    const { result, choices } = await runToEnd(
+      requestOf(awrs, model(), { params, constraint, maxTokens: 100 }),
+    );
+    return result.metrics["checks"]! / choices[0]!.tokens.length;
+  };
+  const proper = await checksPer({});
+  assert(proper >= 1 && proper < 1.5, `${proper}`);
+  assertEquals(await checksPer({ proper_weights: false }), 1);
+  assert(await checksPer({ estimator: "mask" }) <= 1, "one mask per token");
+});
+
+Deno.test("common beginnings of all particles stream before the end", async () => {
+  const constraint = regexConstraint("abcabcabc(a|b)c", hashModel().vocab);
+  const events = [];
+  const request = requestOf(awrs, hashModel({ stopBias: -3 }), {
+    params: { n_particles: 6, ess_threshold: 0 },
+    constraint,
+    logprobs: 0,
+  });
+  for await (const event of runStrategy(request)) events.push(event);
+  const parts = events.flatMap((event) => event.type === "text" ? [event.text] : []);
+  assertEquals(parts.slice(0, 9).join(""), "abcabcabc");
+  assert(/^abcabcabc[ab]c$/.test(parts.join("")), parts.join(""));
+});
+
+Deno.test("at the limit a complete text is ended at the weight of its end; cut ones count only alone", async () => {
+  // Two tokens and the end, or two tokens more than fit.
+  const constraint = () =>
+    predicateConstraint({
+      vocab,
+      viable: (text) => /^[ab]{0,4}$/.test(text),
+      accepting: (text) => text.length === 2 || text.length === 4,
+    });
+  let sum = 0;
+  for (let seed = 0; seed < 300; seed++) {
+    const { reason, choices, text } = await run({ n_particles: 8 }, seed, constraint());
+    assertEquals([reason, text.length], ["stop", 2]);
+    sum += Math.exp(choices[0]!["log_z"]!);
+  }
+  assert(Math.abs(sum / 300 / mass - 1) < 0.25, `${sum / 300}, exact ${mass}`);
+  const cut = await run({ n_particles: 4 }, 1, constraint(), 1);
+  assertEquals([cut.reason, cut.text.length, cut.choices[0]!["complete"]], ["length", 1, 0]);
+});
+
+Deno.test("steps are traced: living particles, effective size, mass and checks", async () => {
+  const { result } = await runToEnd(requestOf(awrs, toy(), {
+    params: { n_particles: 8, ess_threshold: 1 },
+    constraint: judged(),
+    prompt: [3],
+    maxTokens: 3,
+    trace: "steps",
+  }));
+  assertEquals(result.steps.length, 3);
+  const steps = result.steps as readonly Record<string, number>[];
+  assert(steps.every(({ ess, alive }) => ess! >= 1 && ess! <= alive! + 1e-9));
+  assert(result.metrics["resamplings"]! > 0);
+  assertAlmostEquals(steps.at(-1)!["log_z"]!, result.choices[0]!["log_z"]!, 1e-12);
+  assert(result.usage.drawnTokens > result.usage.completionTokens);
+});
+
+Deno.test("an unsatisfiable constraint, and one that gives up, end with a ConstraintError", async () => {
+  const nothing = predicateConstraint({ vocab, viable: () => false, accepting: () => false });
+  for (const params of [{}, { n_particles: 3 }, { estimator: "mask" }, { max_rejects: 2 }]) {
+    const error = await assertRejects(() => run(params, 1, nothing), ConstraintError, "no token");
+    assertEquals(error.constraint, "predicate");
+  }
+  // Viable prefixes that lead nowhere.
+  const corner = predicateConstraint({
+    vocab,
+    viable: (text) => text.length < 3,
+    accepting: () => false,
+  });
+  await assertRejects(() => run({ n_particles: 3 }, 1, corner, 20), ConstraintError, "3 particles");
+});
+
+Deno.test("a particle in a corner dies, the others go on", async () => {
+  const corner = predicateConstraint({
+    vocab,
+    viable: (text) => ["", "a", "b", "ba"].includes(text),
+    accepting: (text) => text === "ba",
+  });
+  let dead = 0;
+  for (let seed = 0; seed < 30; seed++) {
+    const { text, choices } = await run({ n_particles: 50, ess_threshold: 0 }, seed, corner);
+    assertEquals(text, "ba");
+    dead += 50 - choices[0]!["particles"]!;
+  }
+  assert(dead > 1000, `${dead}`);
+});
+
+Deno.test("a constraint that throws, at any call, ends with a ConstraintError that says where", async () => {
+  const fine = judged();
+  const boom = () => {
+    throw new TypeError("broken predicate");
+  };
+  const broken: Readonly<Record<string, Constraint>> = {
+    start: { ...fine, start: boom },
+    token: { ...fine, advance: boom },
+    complete: { ...fine, accepting: boom },
+  };
+  for (const [where, constraint] of Object.entries(broken)) {
+    for (const params of [{}, { n_particles: 3 }]) {
+      const error = await assertRejects(() => run(params, 1, constraint), ConstraintError, where);
+      assert(error.cause instanceof TypeError);
+    }
+  }
+  const { vocab: letters } = hashModel();
+  const heavy: Constraint = {
+    ...regexConstraint("[a-p ]*", letters),
+    advance: () => {
+      throw new ConstraintTooComplexError("maxMaskSteps", 1);
+    },
+  };
+  await assertRejects(
+    () => runToEnd(requestOf(awrs, hashModel({ stopBias: -Infinity }), { constraint: heavy })),
+    ConstraintError,
+  );
+});
+
+Deno.test("a long search looks at the event loop, so that an abort ends it", async () => {
+  const pieces = Array.from({ length: 3000 }, (_, i) => `<${i}>`);
+  const model = hashModel({ vocab: fakeVocab({ pieces, chat: false }), spread: 0.1 });
+  const abort = new AbortController();
+  let asked = 0;
+  const constraint = predicateConstraint({
+    vocab: model.vocab,
+    viable() {
+      if (++asked === 10) setImmediate(() => abort.abort(new Error("gone")));
+      return false;
+    },
+    accepting: () => false,
+  });
+  await assertRejects(
+    () =>
+      runToEnd(requestOf(awrs, model, {
+        constraint,
+        params: { estimator: "recursive" },
+        signal: abort.signal,
+        prompt: [1],
+      })),
+    Error,
+    "gone",
+  );
+  assert(asked < 1000, `${asked} questions after the abort`);
+});
+
+Deno.test("parameters that do not go together are refused by name", () => {
+  const refuse = (params: Record<string, unknown>) =>
+    assertThrows(
+      () => runStrategy(requestOf(awrs, toy(), { params, prompt: [3] })),
+      StrategyParamError,
+    ).param;
+  assertEquals(refuse({ proper_weights: false, n_particles: 2 }), "n_particles");
+  assertEquals(refuse({ estimator: "two-loop", max_rejects: 9 }), "max_rejects");
+  assertEquals(refuse({ estimator: "recursive", max_accepts: 3 }), "max_accepts");
+  assertEquals(refuse({ n_particles: 65 }), "n_particles");
+  assertEquals(refuse({ max_rejects: 1 }), "max_rejects");
+  assertEquals(refuse({ ess_threshold: 1.01 }), "ess_threshold");
+});
