@@ -1,0 +1,136 @@
+/**
+ * The GPU: adapter, device, what it can do, and what went wrong on it.
+ *
+ * Limits are asked for, never assumed: what the adapter offers of the limits below is requested, and
+ * everything else works within WebGPU's defaults.
+ */
+import { DeviceLostError, EngineError } from "../../errors.ts";
+
+/** What an opened GPU says about itself; plain data. */
+export interface GpuInfo {
+  /** Name as the driver gives it. */
+  readonly adapter: string;
+  readonly driver: string;
+  readonly vendor: string;
+  /** A driver that computes on the CPU: good for tests, slower than the WASM backend. */
+  readonly isSoftware: boolean;
+  readonly features: readonly string[];
+}
+
+/** Settings of {@link openGpu}. */
+export interface GpuOptions {
+  /** Whether a driver that computes on the CPU will do. @default true */
+  readonly allowSoftware?: boolean;
+  /** Where WebGPU is. @default this runtime's */
+  readonly gpu?: GPU | undefined;
+}
+
+const wantedLimits = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+] as const;
+/** Storage buffers that the largest kernel binds. */
+const STORAGE_BUFFERS = 8;
+const wantedFeatures = ["timestamp-query", "shader-f16"] as const;
+
+/** An open device. Disposing destroys it and everything on it. */
+export class Gpu implements Disposable {
+  readonly device: GPUDevice;
+  readonly info: GpuInfo;
+  #lost: string | undefined;
+  #errors: string[] = [];
+  readonly #onLost = new Set<() => void>();
+
+  constructor(device: GPUDevice, info: GpuInfo) {
+    this.device = device;
+    this.info = info;
+    device.lost.then(({ message, reason }) => this.#lose(message || reason || "unknown reason"));
+    device.addEventListener("uncapturederror", (event) => {
+      // The library's types do not say which event this is.
+      const { message } = (event as Event & { readonly error: GPUError }).error;
+      if (this.#errors.length < 8) this.#errors.push(message);
+      event.preventDefault();
+    });
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  /** Bytes one binding may span. */
+  get bindingBytes(): number {
+    return Math.min(
+      this.device.limits.maxStorageBufferBindingSize,
+      this.device.limits.maxBufferSize,
+    );
+  }
+
+  /** Called once when the device is lost, also by {@link Gpu[Symbol.dispose]}. */
+  onLost(run: () => void): void {
+    this.#onLost.add(run);
+  }
+
+  /** @throws {DeviceLostError} if the device is gone @throws {EngineError} if it reported an error */
+  check(): void {
+    if (this.#lost !== undefined) throw new DeviceLostError(this.#lost);
+    const [error] = this.#errors;
+    if (error === undefined) return;
+    this.#errors = [];
+    throw new EngineError(`The GPU refused a command: ${error}`);
+  }
+
+  /** The error behind a rejected promise of the device. */
+  explain(error: unknown): Error {
+    if (this.#lost === undefined && error instanceof Error && /lost|destroy/i.test(error.message)) {
+      this.#lose(error.message);
+    }
+    try {
+      this.check();
+    } catch (known) {
+      return known as Error;
+    }
+    return error instanceof Error ? error : new EngineError(String(error));
+  }
+
+  [Symbol.dispose](): void {
+    this.device.destroy();
+    this.#lose("destroyed");
+  }
+
+  #lose(reason: string): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = reason;
+    for (const run of this.#onLost) run();
+  }
+}
+
+/**
+ * Opens the GPU with the most power.
+ *
+ * @returns undefined if there is none, or none that computes in hardware where that is asked for
+ */
+export async function openGpu(
+  { allowSoftware = true, gpu = globalThis.navigator?.gpu }: GpuOptions = {},
+): Promise<Gpu | undefined> {
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) return undefined;
+  const { info } = adapter;
+  const isSoftware = info.isFallbackAdapter ||
+    /llvmpipe|lavapipe|swiftshader|software/i.test(info.description);
+  if (isSoftware && !allowSoftware) return undefined;
+  if (adapter.limits.maxStorageBuffersPerShaderStage < STORAGE_BUFFERS) return undefined;
+  const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
+  const requiredLimits = Object.fromEntries(
+    wantedLimits.map((name) => [name, adapter.limits[name]]),
+  );
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  return new Gpu(device, {
+    adapter: info.description || info.device,
+    driver: info.architecture,
+    vendor: info.vendor,
+    isSoftware,
+    features: requiredFeatures,
+  });
+}

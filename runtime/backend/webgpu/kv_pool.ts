@@ -1,0 +1,201 @@
+/**
+ * The page pool on the GPU, [units, pageSize, headDim rounded up to 4] for K and for V, so that a page
+ * is one run per head and loads are vectors; and what attention recorded for policies, [units,
+ * pageSize] per signal, made when first asked for. kv/units.ts says what units are.
+ *
+ * Where all K fit one binding there is one buffer of each kind, and a unit may serve any layer and
+ * head. Larger pools have buffers per layer; then tables are those of whole sequences only.
+ */
+import { ClosedError, ShapeError } from "../../errors.ts";
+import { slotsPerPage } from "../../kv/formats.ts";
+import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
+import { unitBase, unitOffset } from "../../kv/units.ts";
+import type { KvPool, SlotPlace } from "../backend.ts";
+import { requireUnit } from "../cpu/kv_pool.ts";
+import type { GpuBuffer } from "./memory.ts";
+
+/** What a pool needs of its backend. */
+export interface PoolHost {
+  readonly bindingBytes: number;
+  /** A zeroed buffer. @throws {RangeError} if it does not fit the budget */
+  buffer(label: string, bytes: number): GpuBuffer;
+  free(buffer: GpuBuffer): void;
+  /** All bytes of a buffer, once everything recorded has run. */
+  readBuffer(buffer: GpuBuffer): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** Buffers of some consecutive layers. */
+export interface PoolPart {
+  readonly layers: number;
+  readonly keys: GpuBuffer;
+  readonly values: GpuBuffer;
+  /** Records that exist. */
+  records(): Iterable<GpuBuffer>;
+}
+
+type Part = PoolPart & { readonly signals: Map<KvSignal, GpuBuffer> };
+
+/** See file comment. */
+export class GpuKvPool implements KvPool {
+  /** Slots of all sequence pages. */
+  readonly slots: number;
+  readonly pageBytes: number;
+  /** Values per slot. */
+  readonly padded: number;
+  readonly host: PoolHost;
+  #parts: Part[] = [];
+  readonly #layersPerPart: number;
+  #isFreed = false;
+
+  /** @throws {RangeError} if a layer's keys exceed one binding or the pool does not fit the budget */
+  constructor(host: PoolHost, readonly layout: KvLayout, readonly pages: number) {
+    this.host = host;
+    const { layers, kvHeads, headDim, pageSize } = layout;
+    this.slots = pages * pageSize;
+    this.padded = Math.ceil(headDim / 4) * 4;
+    this.pageBytes = 2 * 4 * layers * kvHeads * this.padded * pageSize;
+    const layerBytes = 4 * kvHeads * this.slots * this.padded;
+    if (layerBytes > host.bindingBytes) {
+      const most = Math.floor(pages * host.bindingBytes / layerBytes);
+      throw new RangeError(
+        `Cannot hold ${pages} KV pages on the GPU: at most ${most} fit one binding`,
+      );
+    }
+    this.#layersPerPart = layerBytes * layers <= host.bindingBytes ? layers : 1;
+    try {
+      for (let first = 0; first < layers; first += this.#layersPerPart) {
+        this.#parts.push(this.#makePart(first, layerBytes * this.#layersPerPart));
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get parts(): readonly PoolPart[] {
+    return this.#parts;
+  }
+
+  slotsPerPage(format: KvFormat): number {
+    return slotsPerPage(this.layout, format, 4 * this.padded);
+  }
+
+  keys(layer: number): GpuBuffer {
+    return this.#part(layer).keys;
+  }
+
+  values(layer: number): GpuBuffer {
+    return this.#part(layer).values;
+  }
+
+  /** Number of a layer within its buffers. */
+  home(layer: number): number {
+    return layer % this.#layersPerPart;
+  }
+
+  /** The record of one signal in the buffers of one layer, made of zeros at first. */
+  record(signal: KvSignal, layer: number): GpuBuffer {
+    const part = this.#part(layer);
+    let record = part.signals.get(signal);
+    if (record === undefined) {
+      const bytes = 4 * part.layers * this.layout.kvHeads * this.slots;
+      record = this.host.buffer(`layer${layer}.kv.${signal}`, bytes);
+      part.signals.set(signal, record);
+    }
+    return record;
+  }
+
+  /** All records that exist in the buffers of a layer. */
+  records(layer: number): readonly GpuBuffer[] {
+    return [...this.#part(layer).signals.values()];
+  }
+
+  async readSignal(
+    signal: KvSignal,
+    layer: number,
+    kvHead: number,
+    slots: Uint32Array,
+    { granularity, format }: SlotPlace = { granularity: "sequence", format: "f32" },
+  ): Promise<Float32Array> {
+    if (kvHead >= this.layout.kvHeads) throw new RangeError(`Head ${kvHead} is not in the pool`);
+    if (format !== "f32") throw new TypeError("The backend has f32 slots only");
+    for (const slot of slots) this.requireSlot(granularity, slot);
+    const vectors = { key: this.keys(layer), value: this.values(layer) };
+    const isVector = signal === "key" || signal === "value";
+    const width = isVector ? this.layout.headDim : 1, stride = isVector ? this.padded : 1;
+    const buffer = isVector ? vectors[signal] : this.record(signal, layer);
+    const data = new Float32Array((await this.host.readBuffer(buffer)).buffer);
+    const { pageSize } = this.layout;
+    const base = unitBase(this.layout, this.pages, granularity, this.home(layer), kvHead) *
+      pageSize;
+    const out = new Float32Array(slots.length * width);
+    slots.forEach((slot, i) => {
+      const from = (base + this.slotOffset(granularity, slot)) * stride;
+      out.set(data.subarray(from, from + width), i * width);
+    });
+    return out;
+  }
+
+  /** @throws {RangeError} if the page is not in the pool, or is none of whole sequences in a large pool */
+  requirePage(granularity: KvGranularity, id: number): void {
+    if (granularity !== "sequence" && this.#parts.length > 1) {
+      throw new RangeError("A KV pool this large has page tables of whole sequences only");
+    }
+    requireUnit(this, granularity, id);
+  }
+
+  /** @throws {RangeError} if the slot is not in the pool */
+  requireSlot(granularity: KvGranularity, slot: number): void {
+    this.requirePage(granularity, Math.floor(slot / this.layout.pageSize));
+  }
+
+  /** Distance of a page's unit from the first one of its layer and head. */
+  unitOffset(granularity: KvGranularity, id: number): number {
+    return unitOffset(this.layout, this.pages, granularity, id);
+  }
+
+  /** The same for a slot, in slots. */
+  slotOffset(granularity: KvGranularity, slot: number): number {
+    const { pageSize } = this.layout, offset = slot % pageSize;
+    return this.unitOffset(granularity, (slot - offset) / pageSize) * pageSize + offset;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isFreed) return;
+    this.#isFreed = true;
+    for (const { keys, values, signals } of this.#parts.splice(0)) {
+      for (const buffer of [keys, values, ...signals.values()]) this.host.free(buffer);
+    }
+  }
+
+  #makePart(first: number, bytes: number): Part {
+    const keys = this.host.buffer(`layer${first}.kv.keys`, bytes);
+    try {
+      const values = this.host.buffer(`layer${first}.kv.values`, bytes);
+      const signals = new Map<KvSignal, GpuBuffer>();
+      return {
+        layers: this.#layersPerPart,
+        keys,
+        values,
+        signals,
+        records: () => signals.values(),
+      };
+    } catch (error) {
+      this.host.free(keys);
+      throw error;
+    }
+  }
+
+  #part(layer: number): Part {
+    if (this.#isFreed) throw new ClosedError("The KV pool was freed");
+    const part = this.#parts[Math.floor(layer / this.#layersPerPart)];
+    if (part === undefined) throw new RangeError(`Layer ${layer} is not in the pool`);
+    return part;
+  }
+}
+
+/** The only check from "any pool" to "a pool of this backend". */
+export function gpuPool(op: string, pool: KvPool, host: PoolHost): GpuKvPool {
+  if (pool instanceof GpuKvPool && pool.host === host) return pool;
+  throw new ShapeError(op, "the KV pool belongs to another backend");
+}

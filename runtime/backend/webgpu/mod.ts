@@ -1,0 +1,315 @@
+/**
+ * The WebGPU backend. Ops record dispatches; `record` submits them as one compute pass; `read` adds
+ * a copy to the same submission where it follows at once.
+ *
+ * A row's result is the same to the bit whatever else is in the batch, however its prompt was cut
+ * into chunks and wherever its pages lie: every kernel fixes its order of additions by that row
+ * alone. On another GPU or driver the bits may differ.
+ */
+import { ClosedError } from "../../errors.ts";
+import type { Backend, KvSupport, Ops, Tensor } from "../backend.ts";
+import { elements } from "../cpu/tensor.ts";
+import { attention, kvCopy, kvWrite } from "./attention.ts";
+import type { Gpu } from "./device.ts";
+import { GpuKvPool, gpuPool, type PoolHost } from "./kv_pool.ts";
+import { linear } from "./linear.ts";
+import { type GpuBuffer, Memory } from "./memory.ts";
+import { Pipelines } from "./pipelines.ts";
+import { type Copy, Readback, type ReadbackMode } from "./readback.ts";
+import { type Dispatch, Recorder } from "./recorder.ts";
+import { RopeTables } from "./rope_table.ts";
+import { add, embed, gatherRows, rmsNorm, rope, swiglu } from "./rows.ts";
+import { RowTables } from "./row_table.ts";
+import { Stage } from "./stage.ts";
+import { StepData } from "./step_data.ts";
+import { collectTensors, GpuTensor, gpuTensor, type Storage } from "./tensor.ts";
+import { type Source, uploadShards } from "./weights.ts";
+
+export { type Gpu, type GpuInfo, type GpuOptions, openGpu } from "./device.ts";
+export type { ReadbackMode } from "./readback.ts";
+export { GpuKvPool } from "./kv_pool.ts";
+
+/** Settings of the backend. */
+export interface GpuBackendOptions {
+  /** Bytes of GPU memory for weights, KV pages and step results. @default 2^40: no limit but the device's */
+  readonly memoryBytes?: number;
+  /** How results come back, see readback.ts. @default "ring" */
+  readonly readback?: ReadbackMode;
+  /** Bytes of one binding. @default what the device has; smaller values are for tests of sharding */
+  readonly bindingBytes?: number;
+  /** Whether ops are joined where that saves dispatches. It changes no result. @default true */
+  readonly fuses?: boolean;
+  /** Whether disposing the backend disposes the GPU as well. @default false */
+  readonly ownsGpu?: boolean;
+}
+
+/** A backend on a GPU. */
+export interface GpuBackend extends Backend {
+  readonly gpu: Gpu;
+  /** Dispatches of the last step. */
+  readonly lastStep: readonly Dispatch[];
+  /** Bytes on the GPU, and objects held for reuse. */
+  readonly stats: () => {
+    readonly bytes: number;
+    readonly stagingBytes: number;
+    readonly pipelines: number;
+    readonly groups: number;
+    readonly params: number;
+  };
+}
+
+const NO_LIMIT = 2 ** 40;
+
+/** Opens the backend on a GPU that stays the caller's, unless `ownsGpu`. */
+export function createGpuBackend(gpu: Gpu, options: GpuBackendOptions = {}): GpuBackend {
+  return new WebGpuBackend(gpu, options);
+}
+
+class WebGpuBackend implements GpuBackend, PoolHost {
+  readonly name = "webgpu";
+  readonly kv: KvSupport = {
+    granularities: ["sequence", "layer", "kv-head"],
+    formats: [],
+    signals: ["attention-sum", "attention-last", "attention-max", "key-norm", "key", "value"],
+    reads: [],
+    readSlots: false,
+    turns: false,
+    adapters: false,
+  };
+  readonly gpu: Gpu;
+  readonly limits: Backend["limits"];
+  readonly bindingBytes: number;
+  readonly #options: GpuBackendOptions;
+  readonly #memory: Memory;
+  readonly #recorder: Recorder;
+  readonly #pipelines: Pipelines;
+  readonly #readback: Readback;
+  readonly #stage: Stage;
+  readonly #ops: Ops;
+  #encoder: GPUCommandEncoder | undefined;
+  #lastStep: readonly Dispatch[] = [];
+  #isClosed = false;
+
+  constructor(gpu: Gpu, options: GpuBackendOptions) {
+    this.gpu = gpu;
+    this.#options = options;
+    this.bindingBytes = Math.min(gpu.bindingBytes, options.bindingBytes ?? Infinity);
+    this.limits = {
+      maxBindingBytes: this.bindingBytes,
+      f16: gpu.info.features.includes("shader-f16"),
+      subgroups: false,
+    };
+    const { device } = gpu;
+    const forget = (buffer: GpuBuffer) => this.#recorder.forget(buffer);
+    this.#memory = new Memory(device, options.memoryBytes ?? NO_LIMIT, this.bindingBytes, forget);
+    const data = new StepData(this.#memory, device.queue);
+    this.#recorder = new Recorder(device, this.#memory, data);
+    this.#pipelines = new Pipelines(device);
+    this.#readback = new Readback(gpu, options.readback ?? "ring");
+    this.#stage = new Stage(
+      gpu,
+      this.#memory,
+      data,
+      this.#recorder,
+      this.#pipelines,
+      new RowTables(data),
+      new RopeTables(this.#memory, device.queue),
+      options.fuses ?? true,
+    );
+    this.#ops = createOps(this.#stage, this);
+  }
+
+  get lastStep(): readonly Dispatch[] {
+    return this.#lastStep;
+  }
+
+  readonly stats = () => ({
+    bytes: this.#memory.used,
+    stagingBytes: this.#readback.bytes,
+    pipelines: this.#pipelines.count,
+    ...this.#recorder.cached,
+  });
+
+  tensor(label: string, shape: readonly number[], dtype: Tensor["dtype"], data?: Float32Array) {
+    const source: Source = data === undefined ? { kind: "zeros" } : { kind: "f32", values: data };
+    return this.#upload(label, shape, dtype, source);
+  }
+
+  quantized(label: string, shape: readonly number[], dtype: "q8" | "q4", bytes: Uint8Array) {
+    return this.#upload(label, shape, dtype, { kind: "gguf", bytes });
+  }
+
+  kvPool(layout: GpuKvPool["layout"], pages: number): GpuKvPool {
+    this.#requireOpen();
+    return new GpuKvPool(this, layout, pages);
+  }
+
+  record<T>(build: (ops: Ops) => T): T {
+    this.#requireOpen();
+    this.#submit();
+    this.#stage.begin();
+    const kept = new Set<GpuTensor>();
+    let isDone = false;
+    try {
+      const result = build(this.#ops);
+      collectTensors(result, kept);
+      for (const tensor of kept) this.#keep(tensor);
+      this.#encode();
+      isDone = true;
+      return result;
+    } finally {
+      if (!isDone) this.#recorder.drop();
+      for (const tensor of this.#stage.end()) if (!kept.has(tensor)) tensor[Symbol.dispose]();
+    }
+  }
+
+  async read(tensor: Tensor): Promise<Float32Array> {
+    const source = gpuTensor("read", tensor, this.#stage);
+    if (source.dtype !== "f32") throw new TypeError(`Cannot read ${source.label}: it is quantised`);
+    const size = elements(source.label, source.shape);
+    const places = rangesOf(source.storage);
+    const parts = await Promise.all(
+      places.map(({ buffer, offset, bytes }) => this.#read(buffer, offset, bytes)),
+    );
+    const out = new Float32Array(size);
+    let at = 0;
+    for (const bytes of parts) {
+      const values = new Float32Array(bytes.buffer).subarray(0, size - at);
+      out.set(values, at);
+      at += values.length;
+    }
+    return out;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#encoder = undefined;
+    this.#readback[Symbol.dispose]();
+    this.#memory[Symbol.dispose]();
+    if (this.#options.ownsGpu) this.gpu[Symbol.dispose]();
+  }
+
+  // What pools need.
+
+  buffer(label: string, bytes: number): GpuBuffer {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    return this.#memory.buffer(label, bytes, usage);
+  }
+
+  free(buffer: GpuBuffer): void {
+    this.#submit();
+    this.#memory.destroy(buffer);
+  }
+
+  /** All bytes of a pool's buffer. */
+  async readBuffer(buffer: GpuBuffer): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#read(buffer, 0, buffer.size);
+  }
+
+  // Inside.
+
+  #requireOpen(): void {
+    if (this.#isClosed) throw new ClosedError("The backend was closed");
+    this.gpu.check();
+  }
+
+  #upload(label: string, shape: readonly number[], dtype: Tensor["dtype"], source: Source) {
+    this.#requireOpen();
+    this.#submit(); // uploads overtake commands that are not submitted
+    const { queue } = this.gpu.device;
+    const host = { memory: this.#memory, queue, bindingBytes: this.bindingBytes };
+    const shards = uploadShards(host, label, shape, dtype, source);
+    return new GpuTensor(this.#stage, label, [...shape], dtype, { kind: "shards", shards }, () => {
+      this.#submit();
+      for (const { range } of shards) range[Symbol.dispose]();
+    });
+  }
+
+  #keep(tensor: GpuTensor): void {
+    tensor.compute();
+    const { storage } = tensor;
+    if (storage.kind === "slice") storage.slice.result.isKept = true;
+  }
+
+  #encode(): void {
+    const encoder = this.gpu.device.createCommandEncoder({ label: "step" });
+    this.#lastStep = this.#recorder.encode(encoder);
+    this.#encoder = encoder;
+    queueMicrotask(() => {
+      if (this.#encoder === encoder) queueMicrotask(() => this.#submitIf(encoder));
+    });
+  }
+
+  #submitIf(encoder: GPUCommandEncoder): void {
+    if (this.#encoder === encoder) this.#submit();
+  }
+
+  #submit(): void {
+    const encoder = this.#encoder;
+    this.#encoder = undefined;
+    if (encoder !== undefined) this.gpu.device.queue.submit([encoder.finish()]);
+    this.#memory.sweep();
+  }
+
+  async #read(buffer: GpuBuffer, offset: number, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.#requireOpen();
+    if (bytes === 0) return new Uint8Array(0);
+    const encoder = this.#encoder ??= this.gpu.device.createCommandEncoder({ label: "read" });
+    const copy: Copy = this.#readback.copy(encoder, buffer.raw, offset, bytes);
+    await Promise.resolve(); // other reads of this step join the same submission
+    if (this.#encoder === encoder) this.#submit();
+    const data = await copy.read();
+    this.gpu.check();
+    return data;
+  }
+}
+
+/** Where a tensor's values are, in order. */
+function rangesOf(storage: Storage) {
+  if (storage.kind === "pending") throw new ClosedError("The tensor was not computed");
+  if (storage.kind === "slice") {
+    const { result, offset, bytes } = storage.slice;
+    return result.buffer === undefined ? [] : [{ buffer: result.buffer, offset, bytes }];
+  }
+  return storage.shards.map(({ range: { buffer, offset, size } }) => ({
+    buffer,
+    offset,
+    bytes: size,
+  }));
+}
+
+function createOps(stage: Stage, host: PoolHost): Ops {
+  const own = (op: string, tensor: Tensor) => gpuTensor(op, tensor, stage);
+  return {
+    embed: (table, tokens) => embed(stage, own("embed", table), tokens),
+    rmsNorm: (x, weight, eps) => rmsNorm(stage, own("rms_norm", x), own("rms_norm", weight), eps),
+    linear: (x, weight, bias) =>
+      linear(stage, own("linear", x), own("linear", weight), bias && own("linear", bias)),
+    add: (x, y) => add(stage, own("add", x), own("add", y)),
+    swiglu: (gate, up) => swiglu(stage, own("swiglu", gate), own("swiglu", up)),
+    rope: (x, positions, spec) => rope(stage, own("rope", x), positions, spec),
+    kvWrite: (pool, layer, k, v, rows, slots) =>
+      kvWrite(
+        stage,
+        gpuPool("kv_write", pool, host),
+        layer,
+        own("kv_write", k),
+        own("kv_write", v),
+        rows,
+        slots,
+      ),
+    attention: (q, pool, layer, rows, options) =>
+      attention(
+        stage,
+        own("attention", q),
+        gpuPool("attention", pool, host),
+        layer,
+        rows,
+        options,
+      ),
+    gatherRows: (x, rows) => gatherRows(stage, own("gather_rows", x), rows),
+    kvCopy: (pool, from, to, options) =>
+      kvCopy(stage, gpuPool("kv_copy", pool, host), from, to, options),
+  };
+}

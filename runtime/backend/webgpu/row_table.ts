@@ -1,0 +1,139 @@
+/**
+ * Rows as kernels read them, in words of the step's data.
+ *
+ * - per token: the number of its row
+ * - per row, 6 words: first token; tokens; granularity (0 sequence, 1 layer, 2 kv head); word of its
+ *   groups; word of its tree mask, 0 for causal order; 0
+ * - per group, 3 words: slots counted; word of its page list (units from the
+ *   first of its layer and head, see kv/units.ts); word of the slots of its new tokens, counted likewise
+ *
+ * Everything is checked here, once per step, so that kernels need not.
+ */
+import { ShapeError } from "../../errors.ts";
+import { groupCount } from "../../kv/units.ts";
+import type { AttentionRow } from "../backend.ts";
+import type { GpuKvPool } from "./kv_pool.ts";
+import type { StepData } from "./step_data.ts";
+
+/** Where rows are in the step's data. */
+export interface RowTable {
+  readonly tokens: number;
+  readonly rows: number;
+  /** Rows there are, and the largest number of slots one of them counts. */
+  readonly count: number;
+  readonly mostSlots: number;
+  readonly hasSlots: boolean;
+  /** Tokens of all rows. */
+  readonly length: number;
+}
+
+type Slots = readonly (readonly Uint32Array[])[];
+
+/** Tables of the running step by rows; a step has few. */
+export class RowTables {
+  readonly #data: StepData;
+  #known = new Map<readonly AttentionRow[], RowTable>();
+
+  constructor(data: StepData) {
+    this.#data = data;
+  }
+
+  reset(): void {
+    this.#known = new Map();
+  }
+
+  /**
+   * @param slots per row and group, for writing; absent, a table with or without them will do
+   * @throws {RangeError} if a page or slot is not in the pool, or counts and pages do not fit together
+   * @throws {ShapeError} if there is no table for a group, or a mask or slots are of a wrong length
+   */
+  of(rows: readonly AttentionRow[], pool: GpuKvPool, op: string, slots?: Slots): RowTable {
+    const known = this.#known.get(rows);
+    if (known !== undefined && (slots === undefined || known.hasSlots)) return known;
+    const table = this.#write(rows, pool, op, slots);
+    this.#known.set(rows, table);
+    return table;
+  }
+
+  #write(rows: readonly AttentionRow[], pool: GpuKvPool, op: string, slots?: Slots): RowTable {
+    const length = rows.reduce((most, row) => Math.max(most, row.start + row.length), 0);
+    let mostSlots = 0;
+    const entries = rows.map((row, r) => {
+      const groups = groupCount(pool.layout, row.granularity);
+      check(row, groups, pool, op);
+      for (let g = 0; g < groups; g++) mostSlots = Math.max(mostSlots, row.counts[g]!);
+      const places = slots === undefined ? undefined : checkSlots(row, r, groups, pool, slots);
+      return { row, groups, places };
+    });
+    const data = this.#data;
+    const tokens = data.reserve(length, (words) => {
+      rows.forEach((row, r) => words.fill(r, row.start, row.start + row.length));
+    });
+    const fields: number[] = [];
+    for (const { row, groups, places } of entries) {
+      const lists = Array.from({ length: groups }, (_, g) => [
+        row.counts[g]!,
+        data.put(offsets(pool, row, row.pages[g]!, pool.unitOffset)),
+        places === undefined ? 0 : data.put(offsets(pool, row, places[g]!, pool.slotOffset)),
+      ]);
+      const at = data.put(Uint32Array.from(lists.flat()));
+      const grain = { sequence: 0, layer: 1, "kv-head": 2 }[row.granularity];
+      const mask = row.treeMask === undefined ? 0 : data.put(row.treeMask);
+      fields.push(row.start, row.length, grain, at, mask, 0);
+    }
+    return {
+      tokens,
+      rows: data.put(Uint32Array.from(fields)),
+      count: rows.length,
+      mostSlots,
+      hasSlots: slots !== undefined,
+      length,
+    };
+  }
+}
+
+/** Ids as kernels count them; only those of layers differ. */
+function offsets(
+  pool: GpuKvPool,
+  { granularity }: AttentionRow,
+  ids: Uint32Array,
+  offset: GpuKvPool["unitOffset"],
+): Uint32Array {
+  return granularity === "layer" ? ids.map((id) => offset.call(pool, granularity, id)) : ids;
+}
+
+function check(row: AttentionRow, groups: number, pool: GpuKvPool, op: string): void {
+  if (row.encoded !== undefined || row.read !== undefined || row.rule !== undefined) {
+    throw new TypeError("The backend reads all slots of a row, in f32");
+  }
+  const { pageSize } = pool.layout;
+  for (let g = 0; g < groups; g++) {
+    const pages = row.pages[g], count = row.counts[g];
+    if (pages === undefined || count === undefined) {
+      throw new ShapeError(op, `there is no page table for group ${g}`);
+    }
+    if (count < row.length || count > pages.length * pageSize) {
+      throw new RangeError(
+        `Group ${g} counts ${count} slots, has ${pages.length} pages and ${row.length} new tokens`,
+      );
+    }
+    for (const page of pages) {
+      pool.requirePage(row.granularity, page);
+    }
+  }
+  const words = Math.ceil(row.length / 32);
+  if (row.treeMask !== undefined && row.treeMask.length !== row.length * words) {
+    throw new ShapeError(op, `tree mask of ${row.length} tokens needs ${words} words each`);
+  }
+}
+
+function checkSlots(row: AttentionRow, r: number, groups: number, pool: GpuKvPool, slots: Slots) {
+  const places = slots[r];
+  for (let g = 0; g < groups; g++) {
+    if (places?.[g]?.length !== row.length) {
+      throw new ShapeError("kv_write", `row ${r} needs ${row.length} slots for every group`);
+    }
+    for (const slot of places[g]!) pool.requireSlot(row.granularity, slot);
+  }
+  return places!;
+}

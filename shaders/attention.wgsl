@@ -1,0 +1,187 @@
+// attention: causal grouped-query attention of new tokens over their rows' pages.
+//
+//   w[s] = softmax over visible slots s of (q . k[s] * scale);  y = sum over s of w[s] * v[s]
+//
+// Source    Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, eq. 1; grouped queries: Ainslie et al. 2023,
+//           https://arxiv.org/abs/2305.13245; running maximum: Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867.
+// Shapes    q, y [tokens, heads * head_dim]; keys, values [units, page_size, padded]; stats [tokens, heads, 2]: largest score and
+//           sum of exponentials; step_data as runtime/backend/webgpu/row_table.ts lays it out.
+// Types     f32.
+// Bindings  0 params, 1 q, 2 keys, 3 values, 4 step_data, 5 y, 6 stats
+// Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces)
+// Limits    head_dim <= 256; tokens <= 65535; slots of a row <= 64 * 32768.
+// Order     slots in parts of 64 in the order of the page table. Within a part: dot products as four chains over quads of
+//           dimensions; maximum; sums over slots as one chain. Parts are joined one by one. Where pages lie, how a prompt was
+//           cut and what other rows do changes nothing; attention_merge joins the parts of SPLIT in the same order to the bit.
+
+// Parts of 64 slots are spread over workgroups, each writes what attention_merge joins. Else one workgroup takes all parts.
+override SPLIT: bool = false;
+
+struct Params {
+  heads: u32,
+  kv_heads: u32,
+  head_dim: u32,
+  quads: u32, // ceil(head_dim / 4)
+  page_size: u32,
+  slots: u32, // of a sequence: slots per page times pages
+  layer: u32,
+  home: u32, // number of the layer within this buffer
+  token_rows: u32, // word of step_data where the row of each token is
+  rows: u32, // word where the rows are
+  pieces: u32, // parts of 64 slots there is room for, if SPLIT
+  scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> keys: array<vec4f>;
+@group(0) @binding(3) var<storage, read> values: array<f32>;
+@group(0) @binding(4) var<storage, read> step_data: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> stats: array<f32>;
+
+const LEAST = -3.4e38;
+
+var<workgroup> query: array<vec4f, 64>;
+var<workgroup> places: array<u32, 64>;
+var<workgroup> scores: array<f32, 64>;
+var<workgroup> folds: array<f32, 8>;
+var<workgroup> sums: array<f32, 8>;
+
+// e^v to about one unit in the last place; the built-in may be off by 3 + 2 |v| units.
+fn exp_exact(v: f32) -> f32 {
+  let t = clamp(v, -87.0, 89.0);
+  let n = round(t * 1.44269504);
+  let r = fma(n, -1.42860677e-6, fma(n, -0.693145752, t));
+  var p = fma(r, 1.98756915e-4, 1.39819995e-3);
+  p = fma(p, r, 8.33345186e-3);
+  p = fma(p, r, 4.16657962e-2);
+  p = fma(p, r, 0.166666657);
+  p = fma(p, r, 0.5);
+  p = fma(p, r * r, r) + 1.0;
+  return select(p * bitcast<f32>(u32(i32(n) + 127) << 23u), 0.0, v < -87.0);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let head = group.x;
+  let token = group.y;
+  let kv_head = head / (params.heads / params.kv_heads);
+  let row = params.rows + 6u * step_data[params.token_rows + token];
+  let start = step_data[row];
+  let length = step_data[row + 1u];
+  let grain = step_data[row + 2u];
+  let table_group = select(select(params.layer * params.kv_heads + kv_head, params.layer, grain == 1u), 0u, grain == 0u);
+  let unit_base = select(select(0u, kv_head, grain == 1u), params.home * params.kv_heads + kv_head, grain == 0u) * (params.slots / params.page_size);
+  let entry = step_data[row + 3u] + 3u * table_group;
+  let count = step_data[entry];
+  let pages = step_data[entry + 1u];
+  let mask = step_data[row + 4u]; // 0: causal
+  let before = count - length;
+  let own = token - start;
+  let mask_row = mask + own * ((length + 31u) / 32u);
+  // Causal tokens see nothing after themselves; under a mask any token of the row may be seen.
+  let end = select(count, before + own + 1u, mask == 0u);
+
+  for (var i = lane; i < params.quads * 4u; i += 64u) {
+    query[i / 4u][i & 3u] = select(0.0, q[(token * params.heads + head) * params.head_dim + min(i, params.head_dim - 1u)], i < params.head_dim);
+  }
+
+  var largest = LEAST;
+  var total = 0.0;
+  var mixed = vec4f(); // dimensions lane, lane + 64, lane + 128, lane + 192
+  let all = (end + 63u) / 64u;
+  let first_part = select(0u, group.z, SPLIT);
+  let last_part = select(all, min(all, group.z + 1u), SPLIT);
+  for (var part = first_part; part < last_part; part++) {
+    let s = part * 64u + lane;
+    var visible = s < end;
+    if (visible && mask != 0u && s >= before) {
+      let j = s - before;
+      visible = ((step_data[mask_row + j / 32u] >> (j & 31u)) & 1u) == 1u;
+    }
+    workgroupBarrier();
+    var score = LEAST;
+    if (visible) {
+      let place = (unit_base + step_data[pages + s / params.page_size]) * params.page_size + s % params.page_size;
+      places[lane] = place;
+      var dot4 = vec4f();
+      for (var i = 0u; i < params.quads; i++) {
+        dot4 = fma(query[i], keys[place * params.quads + i], dot4);
+      }
+      score = ((dot4.x + dot4.y) + (dot4.z + dot4.w)) * params.scale;
+    }
+    scores[lane] = score;
+    workgroupBarrier();
+    if (lane < 8u) {
+      let i = lane * 8u;
+      folds[lane] = max(
+        max(max(scores[i], scores[i + 1u]), max(scores[i + 2u], scores[i + 3u])),
+        max(max(scores[i + 4u], scores[i + 5u]), max(scores[i + 6u], scores[i + 7u])),
+      );
+    }
+    workgroupBarrier();
+    let part_largest = max(max(max(folds[0], folds[1]), max(folds[2], folds[3])), max(max(folds[4], folds[5]), max(folds[6], folds[7])));
+    scores[lane] = select(0.0, exp_exact(score - part_largest), visible);
+    workgroupBarrier();
+    if (lane < 8u) {
+      let i = lane * 8u;
+      sums[lane] = ((scores[i] + scores[i + 1u]) + (scores[i + 2u] + scores[i + 3u])) +
+        ((scores[i + 4u] + scores[i + 5u]) + (scores[i + 6u] + scores[i + 7u]));
+    }
+    var part_mixed = vec4f();
+    let here = min(64u, end - part * 64u);
+    for (var i = 0u; i < here; i++) {
+      let w = scores[i];
+      if (w > 0.0) { // slots that are not visible may hold anything
+        let at = places[i] * params.quads * 4u + lane;
+        if (lane < params.head_dim) {
+          part_mixed.x = fma(w, values[at], part_mixed.x);
+        }
+        if (lane + 64u < params.head_dim) {
+          part_mixed.y = fma(w, values[at + 64u], part_mixed.y);
+        }
+        if (lane + 128u < params.head_dim) {
+          part_mixed.z = fma(w, values[at + 128u], part_mixed.z);
+        }
+        if (lane + 192u < params.head_dim) {
+          part_mixed.w = fma(w, values[at + 192u], part_mixed.w);
+        }
+      }
+    }
+    workgroupBarrier();
+    let part_total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    if (SPLIT) {
+      largest = part_largest;
+      total = part_total;
+      mixed = part_mixed;
+    } else {
+      let joined = max(largest, part_largest);
+      let old = exp_exact(largest - joined);
+      let new_ = exp_exact(part_largest - joined);
+      total = fma(total, old, part_total * new_);
+      mixed = fma(mixed, vec4f(old), part_mixed * new_);
+      largest = joined;
+    }
+  }
+  let query_at = token * params.heads + head;
+  let at = select(query_at, query_at * params.pieces + group.z, SPLIT);
+  if (lane == 0u) {
+    stats[at * 2u] = largest;
+    stats[at * 2u + 1u] = total;
+  }
+  let out = select(mixed / total, mixed, SPLIT);
+  let to = at * params.head_dim + lane;
+  if (lane < params.head_dim) {
+    y[to] = out.x;
+  }
+  if (lane + 64u < params.head_dim) {
+    y[to + 64u] = out.y;
+  }
+  if (lane + 128u < params.head_dim) {
+    y[to + 128u] = out.z;
+  }
+  if (lane + 192u < params.head_dim) {
+    y[to + 192u] = out.w;
+  }
+}

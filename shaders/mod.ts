@@ -1,0 +1,106 @@
+/** The kernels. A new one is a .wgsl file and a line here. */
+import addSource from "./add.wgsl" with { type: "text" };
+import attentionSource from "./attention.wgsl" with { type: "text" };
+import attentionMergeSource from "./attention_merge.wgsl" with { type: "text" };
+import attentionSignalsSource from "./attention_signals.wgsl" with { type: "text" };
+import embedF16Source from "./embed_f16.wgsl" with { type: "text" };
+import embedF32Source from "./embed_f32.wgsl" with { type: "text" };
+import embedQ4Source from "./embed_q4.wgsl" with { type: "text" };
+import embedQ8Source from "./embed_q8.wgsl" with { type: "text" };
+import gatherRowsSource from "./gather_rows.wgsl" with { type: "text" };
+import kvCopySource from "./kv_copy.wgsl" with { type: "text" };
+import kvWriteSource from "./kv_write.wgsl" with { type: "text" };
+import linearAnySource from "./linear_any.wgsl" with { type: "text" };
+import linearF16Source from "./linear_f16.wgsl" with { type: "text" };
+import linearF32Source from "./linear_f32.wgsl" with { type: "text" };
+import linearQ4Source from "./linear_q4.wgsl" with { type: "text" };
+import linearQ8Source from "./linear_q8.wgsl" with { type: "text" };
+import rmsNormSource from "./rms_norm.wgsl" with { type: "text" };
+import ropeSource from "./rope.wgsl" with { type: "text" };
+import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
+import signalClearSource from "./signal_clear.wgsl" with { type: "text" };
+import swigluSource from "./swiglu.wgsl" with { type: "text" };
+import { defineKernel } from "./kernel.ts";
+
+export {
+  type BindingKind,
+  type Constants,
+  type FieldType,
+  type KernelSpec,
+  packParams,
+  specialize,
+} from "./kernel.ts";
+
+const elementwise = { bindings: "params x y z*", params: "size" };
+const embed = {
+  bindings: "params table step_data y*",
+  params: "cols at first height start scales",
+};
+const part = (p: number) =>
+  "rows first weight scales bias up up_scales up_bias y stride has_bias unused"
+    .replace(/\w+/g, `parts[${p}].$&`);
+const linear = {
+  bindings: "params x weight bias residual y*",
+  params: `depth tokens unused0 unused1 ${part(0)} ${part(1)} ${part(2)}`,
+  overrides: { M: [8, 4, 2, 1], GATED: [0, 1], RESIDUAL: [0, 1] },
+};
+
+export const add = defineKernel("add", addSource, elementwise);
+export const attention = defineKernel("attention", attentionSource, {
+  bindings: "params q keys values step_data y* stats*",
+  params:
+    "heads kv_heads head_dim quads page_size slots layer home token_rows rows pieces scale:f32",
+  overrides: { SPLIT: [0, 1] },
+});
+export const attentionMerge = defineKernel("attention_merge", attentionMergeSource, {
+  bindings: "params mixed part_stats y* stats*",
+  params: "heads head_dim pieces",
+});
+export const attentionSignals = defineKernel("attention_signals", attentionSignalsSource, {
+  bindings: "params q keys stats step_data record*",
+  params: "heads kv_heads head_dim quads page_size slots layer home rows chosen scale:f32 signal",
+});
+export const embedF16 = defineKernel("embed_f16", embedF16Source, embed);
+export const embedF32 = defineKernel("embed_f32", embedF32Source, embed);
+export const embedQ4 = defineKernel("embed_q4", embedQ4Source, embed);
+export const embedQ8 = defineKernel("embed_q8", embedQ8Source, embed);
+export const gatherRows = defineKernel("gather_rows", gatherRowsSource, {
+  bindings: "params x step_data y*",
+  params: "cols at",
+});
+export const kvCopy = defineKernel("kv_copy", kvCopySource, {
+  bindings: "params step_data data*",
+  params: "heads apart base width count at",
+});
+export const kvWrite = defineKernel("kv_write", kvWriteSource, {
+  bindings: "params k v step_data keys* values*",
+  params: "kv_heads head_dim padded slots layer home token_rows rows",
+});
+export const linearAny = defineKernel("linear_any", linearAnySource, {
+  bindings: "params x weight bias y*",
+  params: "depth rows weight bias has_bias y stride",
+});
+export const linearF16 = defineKernel("linear_f16", linearF16Source, linear);
+export const linearF32 = defineKernel("linear_f32", linearF32Source, linear);
+export const linearQ4 = defineKernel("linear_q4", linearQ4Source, linear);
+export const linearQ8 = defineKernel("linear_q8", linearQ8Source, linear);
+export const rmsNorm = defineKernel("rms_norm", rmsNormSource, {
+  bindings: "params x weight y*",
+  params: "cols eps:f32",
+});
+export const rope = defineKernel("rope", ropeSource, {
+  bindings: "params x table step_data y*",
+  params: "width half apart at",
+});
+export const ropeKvWrite = defineKernel("rope_kv_write", ropeKvWriteSource, {
+  bindings: "params q k v table step_data q_out* keys* values*",
+  params: "heads kv_heads half apart padded slots layer home positions token_rows rows",
+});
+export const signalClear = defineKernel("signal_clear", signalClearSource, {
+  bindings: "params step_data record*",
+  params: "kv_heads slots layer home token_rows rows",
+});
+export const swiglu = defineKernel("swiglu", swigluSource, {
+  ...elementwise,
+  bindings: "params gate up y*",
+});
