@@ -2,7 +2,7 @@
  * Backend and Ops: the arithmetic of a forward pass. A model file is written once against {@link Ops}
  * and runs on every backend. Matrices are row-major; a weight is [outputs, inputs].
  */
-import type { KvGranularity, KvLayout, KvSignal } from "../kv/policy.ts";
+import type { KvFormat, KvGranularity, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
 
 /** Element type of a tensor. */
 export type DType = "f32" | "f16" | "u32" | "q8" | "q4";
@@ -21,13 +21,86 @@ export interface Tensor extends Disposable {
 export interface KvPool extends Disposable {
   readonly layout: KvLayout;
   readonly pages: number;
+  /** Bytes of one page: K and V of all layers and heads. */
   readonly pageBytes: number;
+  /** Slots that a page holds in a format. */
+  slotsPerPage(format: KvFormat): number;
   /**
    * What attention recorded about physical slots since they were written; see {@link Ops.attention}.
+   * "key" and "value" are the vectors themselves, whatever their format.
    *
+   * @param place what the slots' page ids mean. @default sequence, f32
+   * @returns as many numbers per slot as the signal is wide
    * @throws {RangeError} if layer, head or a slot does not exist
    */
-  readSignal(name: KvSignal, layer: number, kvHead: number, slots: Uint32Array): Float32Array;
+  readSignal(
+    name: KvSignal,
+    layer: number,
+    kvHead: number,
+    slots: Uint32Array,
+    place?: SlotPlace,
+  ): Float32Array | Promise<Float32Array>;
+}
+
+/** What physical slots count: `id * slotsPerPage(format) + offset`, see kv/units.ts for the ids. */
+export interface SlotPlace {
+  readonly granularity: KvGranularity;
+  readonly format: KvFormat;
+}
+
+/** Which of the policies' wishes a backend can serve. */
+export interface KvSupport {
+  readonly granularities: readonly KvGranularity[];
+  /** Formats besides f32. */
+  readonly formats: readonly KvFormat[];
+  /** Besides those of adapters. */
+  readonly signals: readonly KvSignal[];
+  /** Whether {@link Ops.kvRecord} is there. */
+  readonly adapters: boolean;
+  /** Scores of {@link ReadRule}s. */
+  readonly reads: readonly ReadRule["score"][];
+  /** Whether {@link AttentionRow.read} works. */
+  readonly readSlots: boolean;
+  /** Whether {@link Ops.kvCopy} can turn keys. */
+  readonly turns: boolean;
+}
+
+/** What backends without a word about it serve: one table per sequence, nothing else. */
+export const leastKvSupport: KvSupport = {
+  granularities: ["sequence"],
+  formats: [],
+  signals: [],
+  adapters: false,
+  reads: [],
+  readSlots: false,
+  turns: false,
+};
+
+/** All there is, for backends in this process's memory. */
+export const fullKvSupport: KvSupport = {
+  granularities: ["sequence", "layer", "kv-head"],
+  formats: ["int8", "int4"],
+  signals: [
+    "attention-sum",
+    "attention-last",
+    "attention-max",
+    "key-norm",
+    "query",
+    "key",
+    "value",
+  ],
+  adapters: true,
+  reads: ["oracle", "bounds", "adapter"],
+  readSlots: true,
+  turns: true,
+};
+
+/** Older slots of a row in another format; they stand before those of `AttentionRow.pages`. */
+export interface EncodedSlots {
+  readonly format: Exclude<KvFormat, "f32">;
+  /** Per group, page ids of the row's granularity. */
+  readonly pages: readonly Uint32Array[];
+  readonly counts: Uint32Array;
 }
 
 /** One row's view of the pool, see `engine/executor.ts`. */
@@ -36,8 +109,20 @@ export interface AttentionRow {
   readonly start: number;
   readonly length: number;
   readonly granularity: KvGranularity;
+  /** Per group, page ids; see kv/units.ts for what they mean. */
   readonly pages: readonly Uint32Array[];
   readonly counts: Uint32Array;
+  readonly encoded?: EncodedSlots;
+  /**
+   * Per group, the slots to read, ascending, counted from the first one whatever its format. Slots from
+   * `readFrom` on are always read. Undefined entries: all slots.
+   */
+  readonly read?: readonly (Uint32Array | undefined)[];
+  readonly readFrom?: Uint32Array;
+  /** Chooses what each token reads, instead of `read`. */
+  readonly rule?: ReadRule;
+  /** Signals to record about what this row's tokens look at and write. @default none */
+  readonly signals?: readonly KvSignal[];
   /** See `Row.treeMask`. */
   readonly treeMask?: Uint32Array;
 }
@@ -80,22 +165,50 @@ export interface Ops {
   /**
    * Causal grouped-query attention over the rows' pages; q [tokens, heads * headDim] -> same shape.
    * Token t of a row sees all counted slots but those of later tokens of the row.
-   * `signals` adds each wanted signal per slot to the pool's record.
+   * `signals` adds each wanted signal per slot to the pool's record, for all rows; a row's own come
+   * on top. Reading less (`read`, `rule`) makes the softmax run over what is read. `queries` are those
+   * of adapters by name, [tokens, heads * width of the record], for rules that score by "adapter".
    */
   attention(
     q: Tensor,
     pool: KvPool,
     layer: number,
     rows: readonly AttentionRow[],
-    options: { readonly scale: number; readonly signals: readonly KvSignal[] },
+    options: {
+      readonly scale: number;
+      readonly signals: readonly KvSignal[];
+      readonly queries?: ReadonlyMap<string, Tensor>;
+    },
   ): Tensor;
   /** Picks rows of x by index. */
   gatherRows(x: Tensor, rows: Uint32Array): Tensor;
   /**
-   * Copies K and V (and recorded signals) of all layers between physical slots. Slots in `to` are
+   * Copies K and V (and recorded signals) of all units behind physical slots. Slots in `to` are
    * distinct and none is in `from`, so that copies may run in any order.
    */
-  kvCopy(pool: KvPool, from: Uint32Array, to: Uint32Array): void;
+  kvCopy(pool: KvPool, from: Uint32Array, to: Uint32Array, options?: CopyOptions): void;
+  /** Stores f32 slots `from` in another format at slots `to` of pages of that format; with records. */
+  kvEncode?(
+    pool: KvPool,
+    from: Uint32Array,
+    to: Uint32Array,
+    place: { readonly granularity: KvGranularity; readonly format: Exclude<KvFormat, "f32"> },
+  ): void;
+  /** Records `values` [tokens, kvHeads * width] as `signal` of the rows' new slots. */
+  kvRecord?(
+    pool: KvPool,
+    layer: number,
+    signal: `adapter:${string}`,
+    values: Tensor,
+    rows: readonly AttentionRow[],
+    slots: readonly (readonly Uint32Array[])[],
+  ): void;
+}
+
+/** Which slots {@link Ops.kvCopy} copies. */
+export interface CopyOptions extends Partial<SlotPlace> {
+  /** Positions by which each copied key is turned further; may be negative. f32 slots only. */
+  readonly turn?: { readonly shifts: Int32Array; readonly rope: Rope };
 }
 
 /** A place where tensors live and ops run. */
@@ -106,6 +219,8 @@ export interface Backend extends Disposable {
     readonly f16: boolean;
     readonly subgroups: boolean;
   };
+  /** @default {@link leastKvSupport} */
+  readonly kv?: KvSupport;
   /** Uploads `data` (f32 values; other types are converted), or zeros. */
   tensor(label: string, shape: readonly number[], dtype: DType, data?: Float32Array): Tensor;
   /**

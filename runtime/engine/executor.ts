@@ -3,7 +3,8 @@
  */
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
-import type { KvGranularity, KvLayout, KvSignal } from "../kv/policy.ts";
+import type { EncodedSlots, KvSupport, Rope, SlotPlace } from "../backend/backend.ts";
+import type { KvFormat, KvGranularity, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
 
 /** What the engine has to know about the model behind an executor. */
 export interface ExecutorInfo {
@@ -17,6 +18,15 @@ export interface ExecutorInfo {
   readonly pages: number;
   /** Bytes of one page (K and V of all layers and heads of one page group). */
   readonly pageBytes: number;
+  /** What KV policies may ask for. @default one table per sequence and nothing else */
+  readonly support?: KvSupport;
+  /** Slots of a page in each format the backend supports. @default f32 alone */
+  readonly slotsPerPage?: Readonly<Partial<Record<KvFormat, number>>>;
+  /** Query heads per layer. @default as many as KV heads */
+  readonly heads?: number;
+  readonly rope?: Rope;
+  /** Learned weights for KV policies that came with the model, by name. */
+  readonly adapters?: readonly string[];
 }
 
 /** Runs batches, one at a time. */
@@ -36,13 +46,26 @@ export interface Batch {
   readonly signals?: readonly KvSignal[];
 }
 
-/** Copies slots between pages: copy-on-write, gathers after eviction. */
-export interface PageEdit {
-  readonly op: "copy";
-  /** Physical slots (page * pageSize + offset), same length. */
-  readonly from: Uint32Array;
-  readonly to: Uint32Array;
-}
+/** Moves slots between pages: copy-on-write, gathers after eviction, other formats. */
+export type PageEdit =
+  | {
+    readonly op: "copy";
+    /** Physical slots (page * slots per page + offset), same length. */
+    readonly from: Uint32Array;
+    readonly to: Uint32Array;
+    /** What the pages' ids mean. @default sequence, f32 */
+    readonly place?: SlotPlace;
+    /** Positions by which each copied key is turned on. */
+    readonly shifts?: Int32Array;
+  }
+  | {
+    readonly op: "encode";
+    /** f32 slots. */
+    readonly from: Uint32Array;
+    /** Slots of pages of `place.format`. */
+    readonly to: Uint32Array;
+    readonly place: SlotPlace & { readonly format: Exclude<KvFormat, "f32"> };
+  };
 
 /** Which pages a row attends to, per group at the given granularity. */
 export interface PageTables {
@@ -51,6 +74,11 @@ export interface PageTables {
   readonly pages: readonly Uint32Array[];
   /** Valid slots per group, counting the row's new tokens. */
   readonly counts: Uint32Array;
+  /** Older slots in another format, before those of `pages`. */
+  readonly encoded?: EncodedSlots;
+  /** See `AttentionRow.read`. */
+  readonly read?: readonly (Uint32Array | undefined)[];
+  readonly readFrom?: Uint32Array;
 }
 
 /** One sequence's part of a batch. */
@@ -68,6 +96,11 @@ export interface Row {
    * [tokens.length * ceil(tokens.length / 32)] words. Absent: causal order.
    */
   readonly treeMask?: Uint32Array;
+  /** What attention records about what this row looks at. @default nothing */
+  readonly signals?: readonly KvSignal[];
+  readonly rule?: ReadRule;
+  /** Whose records and queries the row's policy needs. */
+  readonly adapter?: string;
   readonly wants: readonly Want[];
 }
 
@@ -95,6 +128,8 @@ export type Want =
     readonly layer: number;
     readonly kvHead: number;
     readonly slots: Uint32Array;
+    /** @default sequence, f32 */
+    readonly place?: SlotPlace;
   };
 
 /** The answer to a {@link Want}, same order. */

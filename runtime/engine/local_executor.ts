@@ -1,10 +1,18 @@
 /** Executor in this thread: one decoder, one backend, one page pool. */
-import type { AttentionRow, Backend, KvPool, Tensor } from "../backend/backend.ts";
+import {
+  type AttentionRow,
+  type Backend,
+  type KvPool,
+  leastKvSupport,
+  type Ops,
+  type Rope,
+  type Tensor,
+} from "../backend/backend.ts";
 import { EngineError } from "../errors.ts";
 import type { KvLayout } from "../kv/policy.ts";
-import { type Decoder, requireContext } from "../models/mod.ts";
+import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
-import type { Batch, BatchResult, Executor, Row } from "./executor.ts";
+import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
 /** Size of the page pool and longest sequence. */
 export interface LocalExecutorOptions {
@@ -19,6 +27,8 @@ export interface LocalExecutorOptions {
    * token without a meaning can be drawn. @default all of the model's
    */
   readonly vocab?: number;
+  /** Become the executor's. @default none */
+  readonly adapters?: readonly KvAdapter[];
 }
 
 /**
@@ -45,6 +55,7 @@ export function createLocalExecutor(
     pageSize: options.pageSize,
   };
   const pool = backend.kvPool(kv, options.pages);
+  const adapters = new Map(options.adapters?.map((adapter) => [adapter.name, adapter]));
   return {
     info: {
       backend: backend.name,
@@ -55,10 +66,17 @@ export function createLocalExecutor(
       kv,
       pages: options.pages,
       pageBytes: pool.pageBytes,
+      support: backend.kv ?? leastKvSupport,
+      slotsPerPage: Object.fromEntries(
+        (backend.kv?.formats ?? []).map((format) => [format, pool.slotsPerPage(format)]),
+      ),
+      heads: config.heads,
+      rope: decoder.rope,
+      adapters: [...adapters.keys()],
     },
     async execute(batch) {
       try {
-        return await run(batch, { decoder, backend, pool, vocab });
+        return await run(batch, { decoder, backend, pool, vocab, adapters });
       } catch (error) {
         const detail = error instanceof Error ? error.message : String(error);
         throw new EngineError(`Step ${batch.step} failed: ${detail}`, { cause: error });
@@ -66,6 +84,7 @@ export function createLocalExecutor(
     },
     [Symbol.asyncDispose]() {
       pool[Symbol.dispose]();
+      for (const adapter of adapters.values()) adapter[Symbol.dispose]();
       decoder[Symbol.dispose]();
       return Promise.resolve();
     },
@@ -87,6 +106,7 @@ interface Plan {
 
 /** What every step of one executor uses. */
 interface Runner {
+  readonly adapters: ReadonlyMap<string, KvAdapter>;
   readonly decoder: Decoder;
   readonly backend: Backend;
   readonly pool: KvPool;
@@ -97,7 +117,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
   const { decoder, backend, pool } = runner;
   const plan = planStep(batch.rows, decoder.config.layers);
   const output = backend.record((ops) => {
-    for (const edit of batch.edits) ops.kvCopy(pool, edit.from, edit.to);
+    for (const edit of batch.edits) applyEdit(ops, pool, edit, decoder.rope);
     if (plan.tokens.length === 0) return { logits: undefined, hidden: new Map<number, Tensor>() };
     return decoder.forward(ops, {
       tokens: plan.tokens,
@@ -106,10 +126,12 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       rows: plan.rows,
       slots: batch.rows.map((row) => row.slots),
       signals: batch.signals ?? [],
+      adapters: adaptersOf(batch.rows, runner.adapters),
       logitTokens: plan.logitTokens,
       hiddenTokens: plan.hiddenTokens,
     });
   });
+  const signals = await readSignals(batch.rows, pool);
   const { vocab: padded, hidden: width } = decoder.config;
   const [logits, hidden] = await Promise.all([
     output.logits === undefined ? undefined : readAndFree(backend, output.logits),
@@ -124,10 +146,55 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
           const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
           return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());
         },
-        signal: ({ name, layer, kvHead, slots }) => pool.readSignal(name, layer, kvHead, slots),
+        signal: (want) => signals.get(want)!,
       })
     ),
   };
+}
+
+function applyEdit(ops: Ops, pool: KvPool, edit: PageEdit, rope: Rope): void {
+  if (edit.op === "copy") {
+    const { from, to, place, shifts } = edit;
+    const turn = shifts === undefined ? {} : { turn: { shifts, rope } };
+    ops.kvCopy(pool, from, to, { ...place, ...turn });
+    return;
+  }
+  if (ops.kvEncode === undefined) throw new EngineError("The backend has no other KV formats");
+  ops.kvEncode(pool, edit.from, edit.to, edit.place);
+}
+
+/** Which adapters the rows use, and which rows use each. */
+function adaptersOf(
+  rows: readonly Row[],
+  known: ReadonlyMap<string, KvAdapter>,
+): DecoderStep["adapters"] {
+  const used: { adapter: KvAdapter; rows: number[] }[] = [];
+  rows.forEach(({ adapter: name }, r) => {
+    if (name === undefined) return;
+    const adapter = known.get(name);
+    if (adapter === undefined) throw new EngineError(`There is no KV adapter ${name}`);
+    const entry = used.find((other) => other.adapter === adapter);
+    if (entry === undefined) used.push({ adapter, rows: [r] });
+    else entry.rows.push(r);
+  });
+  return used;
+}
+
+type SignalWant = Extract<Want, { kind: "signal" }>;
+
+async function readSignals(
+  rows: readonly Row[],
+  pool: KvPool,
+): Promise<ReadonlyMap<SignalWant, Float32Array>> {
+  const read = new Map<SignalWant, Float32Array>();
+  for (const { wants } of rows) {
+    for (const want of wants) {
+      if (want.kind !== "signal") continue;
+      const { name, layer, kvHead, slots, place } = want;
+      read.set(want, await pool.readSignal(name, layer, kvHead, slots, place));
+    }
+  }
+  return read;
 }
 
 function planStep(rows: readonly Row[], layers: number): Plan {
@@ -146,6 +213,8 @@ function planStep(rows: readonly Row[], layers: number): Plan {
       start,
       length,
       ...row.tables,
+      ...(row.signals === undefined ? {} : { signals: row.signals }),
+      ...(row.rule === undefined ? {} : { rule: row.rule }),
       ...(row.treeMask === undefined ? {} : { treeMask: row.treeMask }),
     });
     logitStarts.push(logitTokens.length);

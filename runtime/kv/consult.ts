@@ -50,6 +50,10 @@ export function settleKv(sequence: Consulted, policy: KvPolicy, host: ConsultHos
   kv.settled = Math.max(kv.settled, settled);
 }
 
+function noSignal(name: string): Float32Array {
+  throw new RangeError(`The policy did not declare the signal ${JSON.stringify(name)}`);
+}
+
 /** Built on demand: most policies look at little of it. */
 function viewOf({ kv, tokens, promptLength }: Consulted, layout: KvLayout): KvView {
   const committed = kv.settled;
@@ -64,9 +68,8 @@ function viewOf({ kv, tokens, promptLength }: Consulted, layout: KvLayout): KvVi
         layers: [0, layout.layers] as const,
         kvHeads: [0, layout.kvHeads] as const,
         positions: kv.positions(),
-        signal(name: string): Float32Array {
-          throw new RangeError(`The policy did not declare the signal ${JSON.stringify(name)}`);
-        },
+        signal: noSignal,
+        signalOf: noSignal,
       }];
     },
   };

@@ -1,5 +1,6 @@
 /** What all decoders of this folder have in common, so that each file states what differs. */
 import type { Ops, Tensor } from "../backend/backend.ts";
+import type { AdapterInput, KvAdapter } from "./adapter.ts";
 import type { DecoderOutput, DecoderStep } from "./decoder.ts";
 import type { Loader } from "./loader.ts";
 import type { WeightRole } from "./weight_names.ts";
@@ -88,13 +89,43 @@ export function attend(
   step: DecoderStep,
   config: ModelConfig,
   layer: number,
-  { q, k, v }: { readonly q: Tensor; readonly k: Tensor; readonly v: Tensor },
+  input: Omit<AdapterInput, "memory">,
 ): Tensor {
+  const { q, k, v } = input;
   ops.kvWrite(step.pool, layer, k, v, step.rows, step.slots);
-  return ops.attention(q, step.pool, layer, step.rows, {
-    scale: 1 / Math.sqrt(config.headDim),
-    signals: step.signals,
-  });
+  const options = { scale: 1 / Math.sqrt(config.headDim), signals: step.signals };
+  if (step.adapters.length === 0) {
+    return ops.attention(q, step.pool, layer, step.rows, options);
+  }
+  const queries = runAdapters(ops, step, layer, input);
+  return ops.attention(q, step.pool, layer, step.rows, { ...options, queries });
+}
+
+/** What adapters keep from layer to layer, by step. */
+const memories = new WeakMap<DecoderStep, Map<KvAdapter, Map<string, Tensor>>>();
+
+/** Stores the adapters' records and returns their queries. */
+function runAdapters(
+  ops: Ops,
+  step: DecoderStep,
+  layer: number,
+  input: Omit<AdapterInput, "memory">,
+): ReadonlyMap<string, Tensor> {
+  let byAdapter = memories.get(step);
+  if (byAdapter === undefined) memories.set(step, byAdapter = new Map());
+  const queries = new Map<string, Tensor>();
+  for (const { adapter, rows } of step.adapters) {
+    let memory = byAdapter.get(adapter);
+    if (memory === undefined) byAdapter.set(adapter, memory = new Map());
+    const record = adapter.record?.(ops, layer, { ...input, memory });
+    if (record !== undefined) {
+      const own = rows.map((r) => step.rows[r]!), slots = rows.map((r) => step.slots[r]!);
+      ops.kvRecord!(step.pool, layer, `adapter:${adapter.name}`, record, own, slots);
+    }
+    const theirs = adapter.queries?.(ops, layer, { ...input, memory });
+    if (theirs !== undefined) queries.set(adapter.name, theirs);
+  }
+  return queries;
 }
 
 /** Picks out the hidden states that a step wants, and turns the last ones into logits. */

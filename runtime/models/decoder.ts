@@ -1,6 +1,7 @@
 /** Decoder: a model's forward pass, ready to run on one backend. */
-import type { AttentionRow, KvPool, Ops, Tensor } from "../backend/backend.ts";
+import type { AttentionRow, KvPool, Ops, Rope, Tensor } from "../backend/backend.ts";
 import type { KvSignal } from "../kv/policy.ts";
+import type { KvAdapter } from "./adapter.ts";
 import type { ModelConfig } from "./config.ts";
 
 /** The new tokens of a step, flattened over its rows, and what is wanted of them. */
@@ -14,6 +15,8 @@ export interface DecoderStep {
   readonly slots: readonly (readonly Uint32Array[])[];
   /** Attention signals to record, usually none. */
   readonly signals: readonly KvSignal[];
+  /** Adapters of KV policies in use, and which rows use them. */
+  readonly adapters: readonly { readonly adapter: KvAdapter; readonly rows: readonly number[] }[];
   /** Tokens (indices into `tokens`) whose logits are wanted. */
   readonly logitTokens: Uint32Array;
   /** Layer -> tokens whose hidden state is wanted; 0 = embedding, `layers` = before the final norm. */
@@ -33,5 +36,7 @@ export interface Decoder extends Disposable {
   readonly config: ModelConfig;
   /** Number of weights; tied tables count once. */
   readonly parameters: number;
+  /** How q and k are rotated. */
+  readonly rope: Rope;
   forward(ops: Ops, step: DecoderStep): DecoderOutput;
 }

@@ -31,6 +31,7 @@ export function llama(load: Loader): Decoder {
   return {
     config,
     parameters: load.parameters,
+    rope,
     forward(ops, step) {
       const output = createOutput(ops, step);
       let x = ops.embed(ends.embedding, step.tokens);
@@ -40,7 +41,7 @@ export function llama(load: Loader): Decoder {
         const q = ops.rope(project(ops, h, layer.q), step.positions, rope);
         const k = ops.rope(project(ops, h, layer.k), step.positions, rope);
         const v = project(ops, h, layer.v);
-        const mixed = attend(ops, step, config, index, { q, k, v });
+        const mixed = attend(ops, step, config, index, { hidden: h, q, k, v });
         x = ops.add(x, project(ops, mixed, layer.o));
         x = ops.add(x, feedForward(ops, ops.rmsNorm(x, layer.ffnNorm, eps), layer.ffn));
       }

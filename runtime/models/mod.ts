@@ -21,6 +21,7 @@ export { configFromGguf } from "./config_gguf.ts";
 export { configFromJson } from "./config_json.ts";
 export type { Decoder, DecoderOutput, DecoderStep } from "./decoder.ts";
 export type { WeightFormat } from "./loader.ts";
+export type { AdapterInput, KvAdapter } from "./adapter.ts";
 
 /** Builds a forward pass from weights. */
 export type DecoderBuilder = (load: Loader) => Decoder;

@@ -31,6 +31,7 @@ export function qwen3(load: Loader): Decoder {
   return {
     config,
     parameters: load.parameters,
+    rope,
     forward(ops, step) {
       const output = createOutput(ops, step);
       let x = ops.embed(ends.embedding, step.tokens);
@@ -42,7 +43,7 @@ export function qwen3(load: Loader): Decoder {
         const q = ops.rope(qHeads, step.positions, rope);
         const k = ops.rope(kHeads, step.positions, rope);
         const v = project(ops, h, layer.v);
-        const mixed = attend(ops, step, config, index, { q, k, v });
+        const mixed = attend(ops, step, config, index, { hidden: h, q, k, v });
         x = ops.add(x, project(ops, mixed, layer.o));
         x = ops.add(x, feedForward(ops, ops.rmsNorm(x, layer.ffnNorm, eps), layer.ffn));
       }

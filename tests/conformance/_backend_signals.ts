@@ -1,23 +1,17 @@
 /** Laws of the signals that attention records. */
 import { assertEquals } from "@std/assert";
-import type { KvSignal } from "../../runtime/kv/policy.ts";
 import { part, range, shape } from "./_backend_attention.ts";
 import { attentionWeights, type Matrix, randomOf } from "./_backend_reference.ts";
 import type { BackendLawOptions, LawContext } from "./backend.ts";
 import { inputOf, World, type WorldRow } from "./_kv_world.ts";
+
+const names = ["attention-sum", "attention-last", "attention-max", "key-norm"] as const;
 
 /** Laws of what attention records for policies. */
 export function signalLaws(
   { law, assertClose }: LawContext,
   readSignal: NonNullable<BackendLawOptions["readSignal"]>,
 ): void {
-  const names: readonly KvSignal[] = [
-    "attention-sum",
-    "attention-last",
-    "attention-max",
-    "key-norm",
-  ];
-
   law("attention() records signals per slot and forgets them on kvWrite()", async (backend) => {
     const rng = randomOf(32);
     using world = new World(backend, shape);
@@ -67,7 +61,7 @@ function expectedSignals(
   row: WorldRow,
   head: number,
   q: Matrix,
-): Record<KvSignal, number[]> {
+): Record<typeof names[number], number[]> {
   const zeros = () => new Array<number>(row.length).fill(0);
   const out = {
     "attention-sum": zeros(),

@@ -1,6 +1,7 @@
 /** A KV pool with a mirror on the host, so that tests know what every slot holds. */
 import type { AttentionRow, Backend, KvPool, Tensor } from "../../runtime/backend/backend.ts";
 import type { KvGranularity, KvLayout, KvSignal } from "../../runtime/kv/policy.ts";
+import { groupCount, groupOf, unitBase, unitOffset, unitsOf } from "../../runtime/kv/units.ts";
 import type { Rng } from "../../runtime/rng.ts";
 import { attend, type Expected, permutation, randomMatrix } from "./_backend_reference.ts";
 import type { Matrix } from "./_backend_reference.ts";
@@ -41,17 +42,16 @@ export function inputOf(shape: WorldShape, rng: Rng, tokens: number): Input {
 /** See file comment. */
 export class World implements Disposable {
   readonly pool: KvPool;
-  /** [layer][kvHead * slots + slot], each [headDim] */
-  readonly #keys: Float32Array[][];
-  readonly #values: Float32Array[][];
+  /** [unit * pageSize + offset], each [headDim] */
+  readonly #keys: Float32Array[];
+  readonly #values: Float32Array[];
   readonly slots: number;
 
   constructor(readonly backend: Backend, readonly shape: WorldShape) {
     const { layers, kvHeads, headDim, pageSize, pages } = shape;
     this.pool = backend.kvPool({ layers, kvHeads, headDim, pageSize }, pages);
     this.slots = pages * pageSize;
-    const empty = () =>
-      Array.from({ length: layers }, () => new Array<Float32Array>(kvHeads * this.slots));
+    const empty = () => new Array<Float32Array>(layers * kvHeads * this.slots);
     this.#keys = empty();
     this.#values = empty();
   }
@@ -82,7 +82,10 @@ export class World implements Disposable {
     }
   }
 
-  /** A row on pages of its own; `counts` says how many slots each group sees, cyclically. */
+  /**
+   * A row on pages of its own, taken from everything behind the `free` sequence pages; `counts` says
+   * how many slots each group sees, cyclically.
+   */
   row(
     rng: Rng,
     granularity: KvGranularity,
@@ -90,16 +93,18 @@ export class World implements Disposable {
     counts: readonly number[],
     free: readonly number[],
   ): WorldRow {
-    const { layers, kvHeads, pageSize } = this.shape;
-    const groups = { sequence: 1, layer: layers, "kv-head": layers * kvHeads }[granularity];
+    const { pageSize } = this.shape;
+    const groups = groupCount(this.shape, granularity);
     const count = (g: number) => counts[g % counts.length]!;
-    const pages = Array.from({ length: groups }, (_, g) => {
-      const order = permutation(rng, free.length);
-      return Uint32Array.from(
-        order.subarray(0, Math.ceil(count(g) / pageSize)),
-        (i) => free[i]!,
-      );
-    });
+    const order = [...permutation(rng, free.length * groups)];
+    const pages = Array.from(
+      { length: groups },
+      (_, g) =>
+        Uint32Array.from(
+          order.splice(0, Math.ceil(count(g) / pageSize)),
+          (i) => Math.floor(i / free.length) * this.shape.pages + free[i % free.length]!,
+        ),
+    );
     const slots = pages.map((list, g) =>
       Uint32Array.from({ length }, (_, t) => {
         const s = count(g) - length + t;
@@ -128,23 +133,41 @@ export class World implements Disposable {
         for (let head = 0; head < kvHeads; head++) {
           const slot = row.slots[this.group(row, layer, head)]![t]!;
           const from = token * kvHeads * headDim + head * headDim;
-          this.#keys[layer]![head * this.slots + slot] = k.data.slice(from, from + headDim);
-          this.#values[layer]![head * this.slots + slot] = v.data.slice(from, from + headDim);
+          const place = this.#place(row.granularity, layer, head, slot);
+          this.#keys[place] = k.data.slice(from, from + headDim);
+          this.#values[place] = v.data.slice(from, from + headDim);
         }
       }
     }
   }
 
   /** kvCopy in the pool and in the mirror. */
-  copy(from: Uint32Array, to: Uint32Array): void {
-    this.backend.record((ops) => ops.kvCopy(this.pool, from, to));
-    for (const cells of [...this.#keys, ...this.#values]) {
-      for (let head = 0; head < this.shape.kvHeads; head++) {
-        for (const [i, slot] of from.entries()) {
-          cells[head * this.slots + to[i]!] = cells[head * this.slots + slot]!;
-        }
+  copy(from: Uint32Array, to: Uint32Array, granularity: KvGranularity = "sequence"): void {
+    const place = { granularity, format: "f32" } as const;
+    this.backend.record((ops) =>
+      granularity === "sequence"
+        ? ops.kvCopy(this.pool, from, to)
+        : ops.kvCopy(this.pool, from, to, place)
+    );
+    const { pageSize, pages } = this.shape;
+    const cells = (slot: number) =>
+      unitsOf(this.shape, pages, granularity, Math.floor(slot / pageSize))
+        .map((unit) => unit * pageSize + slot % pageSize);
+    for (const [i, slot] of from.entries()) {
+      const targets = cells(to[i]!);
+      for (const [u, source] of cells(slot).entries()) {
+        this.#keys[targets[u]!] = this.#keys[source]!;
+        this.#values[targets[u]!] = this.#values[source]!;
       }
     }
+  }
+
+  /** Where the mirror keeps a physical slot. */
+  #place(granularity: KvGranularity, layer: number, head: number, slot: number): number {
+    const { pageSize, pages } = this.shape;
+    const unit = unitBase(this.shape, pages, granularity, layer, head) +
+      unitOffset(this.shape, pages, granularity, Math.floor(slot / pageSize));
+    return unit * pageSize + slot % pageSize;
   }
 
   /** Attention as the backend computes it. */
@@ -204,14 +227,13 @@ export class World implements Disposable {
       .map((s) => row.pages[g]![Math.floor(s / pageSize)]! * pageSize + s % pageSize);
     return {
       slots,
-      keys: slots.map((slot) => this.#keys[layer]![head * this.slots + slot]!),
-      values: slots.map((slot) => this.#values[layer]![head * this.slots + slot]!),
+      keys: slots.map((slot) => this.#keys[this.#place(row.granularity, layer, head, slot)]!),
+      values: slots.map((slot) => this.#values[this.#place(row.granularity, layer, head, slot)]!),
     };
   }
 
   group(row: WorldRow, layer: number, head: number): number {
-    if (row.granularity === "sequence") return 0;
-    return row.granularity === "layer" ? layer : layer * this.shape.kvHeads + head;
+    return groupOf(this.shape, row.granularity, layer, head);
   }
 
   get scale(): number {

@@ -8,21 +8,27 @@
  * et al. 2023, https://arxiv.org/abs/2305.13245: query head h reads kv head floor(h / (heads / kvHeads)).
  * Order: two passes (largest score first). Dot products run from dimension 0 up; sums over slots run
  * in the order of the page table, which is the order of the sequence. All in double precision with
- * one rounding to f32 at the end. Where pages lie, how a prompt is cut into chunks and what other
+ * one rounding to f32 at the end. A row may read less than it holds (`read`, `rule`), and older slots
+ * may be in another format: then they are decoded to f32 first. Where pages lie, how a prompt is cut into chunks and what other
  * rows do changes nothing.
  */
 import { ShapeError } from "../../errors.ts";
 import type { KvSignal } from "../../kv/policy.ts";
+import { unitBase } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
 import { attendOne } from "./attend_one.ts";
-import { type CpuKvPool, groupIndex } from "./kv_pool.ts";
-import { recordKeyNorms, recordWeights } from "./signals.ts";
+import type { CpuKvPool } from "./kv_pool.ts";
+import { adapterScores, boundScores, oracleScores, type ScoredHead } from "./read_scores.ts";
+import { chooseSlots, type RowSlots, rowSlots, ruleOf, visibleIndices } from "./row_slots.ts";
+import { recordNew, recordWeights } from "./signals.ts";
 import { type Alloc, type CpuTensor, matrix } from "./tensor.ts";
 
 /** As in `Ops.attention`. */
 export interface AttentionOptions {
   readonly scale: number;
   readonly signals: readonly KvSignal[];
+  /** Queries of an adapter, [tokens, heads * width]. */
+  readonly queries: (adapter: string) => CpuTensor | undefined;
 }
 
 /**
@@ -47,79 +53,137 @@ export function attention(
       `q has ${width} columns, not a multiple of ${kvHeads} heads of ${headDim}`,
     );
   }
-  const keys = pool.keys[layer], values = pool.values[layer];
-  if (keys === undefined || values === undefined) {
-    throw new RangeError(`Layer ${layer} is not in the pool`);
-  }
+  pool.requireLayer(layer);
   const out = alloc("attention", q.shape);
   for (const row of rows) {
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const slots = slotsOf(row, pool, layer, kvHead);
-      if (options.signals.includes("key-norm")) recordKeyNorms(pool, layer, kvHead, row, slots);
-      for (let t = 0; t < row.length; t++) {
-        const visible = visibleSlots(row, slots, t);
-        const first = kvHead * pool.slots;
-        for (let h = kvHead * perGroup; h < (kvHead + 1) * perGroup; h++) {
-          const at = (row.start + t) * width + h * headDim;
-          const weights = attendOne(out.data, q.data, at, {
-            keys,
-            values,
-            first,
-            visible,
-            headDim,
-            scale: options.scale,
-          });
-          if (options.signals.length > 0) {
-            recordWeights(pool, layer, kvHead, visible, weights, options.signals, {
-              firstOfGroup: h === kvHead * perGroup,
-            });
-          }
-        }
-      }
+      attendHead(out, q, pool, layer, row, kvHead, { ...options, width, perGroup });
     }
   }
   return out;
 }
 
-/** Physical slots of a row's group in sequence order, new tokens last. */
-function slotsOf(row: AttentionRow, pool: CpuKvPool, layer: number, kvHead: number): Uint32Array {
-  const group = groupIndex(row, pool.layout, layer, kvHead);
-  const pages = row.pages[group], count = row.counts[group];
-  const { pageSize } = pool.layout;
-  if (pages === undefined || count === undefined) {
-    throw new ShapeError("attention", `there is no page table for group ${group}`);
-  }
-  if (count < row.length || count > pages.length * pageSize) {
-    throw new RangeError(
-      `Group ${group} counts ${count} slots, has ${pages.length} pages and ${row.length} new tokens`,
-    );
-  }
-  const slots = new Uint32Array(count);
-  for (let s = 0; s < count; s++) {
-    const page = pages[Math.floor(s / pageSize)]!;
-    if (page >= pool.pages) throw new RangeError(`Page ${page} is not below ${pool.pages}`);
-    slots[s] = page * pageSize + s % pageSize;
-  }
-  return slots;
+interface HeadOptions extends AttentionOptions {
+  readonly width: number;
+  readonly perGroup: number;
 }
 
-/** The slots token t of a row sees: everything before the row, and of the row what its mask says. */
-function visibleSlots(row: AttentionRow, slots: Uint32Array, t: number): Uint32Array {
-  const before = slots.length - row.length;
-  if (row.treeMask === undefined) return slots.subarray(0, before + t + 1);
-  const words = Math.ceil(row.length / 32);
-  if (row.treeMask.length !== row.length * words) {
-    throw new ShapeError(
-      "attention",
-      `tree mask of ${row.length} tokens needs ${words} words each`,
-    );
+/** All tokens of a row, one kv head. */
+function attendHead(
+  out: CpuTensor,
+  q: CpuTensor,
+  pool: CpuKvPool,
+  layer: number,
+  row: AttentionRow,
+  kvHead: number,
+  options: HeadOptions,
+): void {
+  const { headDim } = pool.layout, { width, perGroup, scale } = options;
+  const slots = rowSlots(row, pool, layer, kvHead);
+  const signals = row.signals === undefined
+    ? options.signals
+    : [...options.signals, ...row.signals];
+  const queryAt = (t: number) => (row.start + t) * width + kvHead * perGroup * headDim;
+  if (signals.length > 0) {
+    const keyAt = (place: number) => place * headDim;
+    const from = { headDim, perGroup, keys: pool.keys, keyAt, q: q.data, queryAt };
+    recordNew(pool.records, slots, row, signals, from);
   }
-  const visible = new Uint32Array(slots.length);
-  visible.set(slots.subarray(0, before));
-  let count = before;
-  for (let j = 0; j < row.length; j++) {
-    const word = row.treeMask[t * words + (j >>> 5)]!;
-    if ((word >>> (j & 31)) & 1) visible[count++] = slots[before + j]!;
+  const memory = memoryOf(pool, slots, row, layer, kvHead);
+  const all = Uint32Array.from(slots.places, (_, index) => memory.slotAt(index));
+  const order = all.map((_, index) => index), before = all.length - row.length;
+  const isCausal = row.treeMask === undefined && row.read === undefined &&
+    ruleOf(row, layer) === undefined;
+  for (let t = 0; t < row.length; t++) {
+    const indices = isCausal
+      ? order.subarray(0, before + t + 1)
+      : readIndices(pool, row, slots, memory, layer, kvHead, t, q, options);
+    const visible = isCausal
+      ? all.subarray(0, before + t + 1)
+      : indices.map((index) => all[index]!);
+    for (let h = 0; h < perGroup; h++) {
+      const at = queryAt(t) + h * headDim;
+      const weights = attendOne(out.data, q.data, at, { ...memory, visible, headDim, scale });
+      if (signals.length === 0) continue;
+      recordWeights(pool.records, slots, indices, weights, 0, signals, h === 0);
+    }
   }
-  return visible.subarray(0, count);
+}
+
+interface HeadMemory extends ScoredHead {
+  readonly values: Float32Array;
+  readonly first: number;
+  slotAt(index: number): number;
+}
+
+/** K and V of the slots: the pool itself, or f32 copies where some are in another format. */
+function memoryOf(
+  pool: CpuKvPool,
+  slots: RowSlots,
+  row: AttentionRow,
+  layer: number,
+  kvHead: number,
+): HeadMemory {
+  const { headDim, pageSize } = pool.layout, { places, encoded, format } = slots;
+  if (encoded === 0) {
+    const base = unitBase(pool.layout, pool.pages, row.granularity, layer, kvHead);
+    const first = base * pageSize;
+    return {
+      keys: pool.keys,
+      values: pool.values,
+      first,
+      slotAt: (index) => places[index]! - first,
+      keyAt: (index) => places[index]! * headDim,
+      headDim,
+    };
+  }
+  const keys = new Float32Array(places.length * headDim);
+  const values = new Float32Array(keys.length);
+  places.forEach((place, index) => {
+    const form = index < encoded ? format : "f32", perPage = pool.slotsPerPage(form);
+    const offset = place % perPage, unit = (place - offset) / perPage;
+    pool.load("keys", form, unit, offset, keys, index * headDim);
+    pool.load("values", form, unit, offset, values, index * headDim);
+  });
+  const keyAt = (index: number) => index * headDim;
+  return { keys, values, first: 0, slotAt: (index) => index, keyAt, headDim };
+}
+
+/** Indices of the slots token t reads. */
+function readIndices(
+  pool: CpuKvPool,
+  row: AttentionRow,
+  slots: RowSlots,
+  memory: ScoredHead,
+  layer: number,
+  kvHead: number,
+  t: number,
+  q: CpuTensor,
+  { width, perGroup, queries }: HeadOptions,
+): Uint32Array {
+  const visible = visibleIndices(row, slots, t);
+  const rule = ruleOf(row, layer);
+  if (rule === undefined) return visible;
+  const token = row.start + t, { headDim, pageSize } = pool.layout;
+  const own = {
+    data: q.data,
+    at: token * width + kvHead * perGroup * headDim,
+    heads: perGroup,
+    width: headDim,
+  };
+  return chooseSlots(rule, visible, () => {
+    if (rule.score === "oracle") return oracleScores(memory, own, visible);
+    if (rule.score === "bounds") {
+      return boundScores(memory, own, visible, slots, pageSize, pool.records);
+    }
+    const adapter = rule.adapter ?? "", theirs = queries(adapter);
+    if (theirs === undefined) {
+      throw new ShapeError("attention", "a rule that scores by an adapter needs its queries");
+    }
+    const columns = matrix("attention", theirs)[1];
+    const each = columns / (perGroup * pool.layout.kvHeads);
+    const at = token * columns + kvHead * perGroup * each;
+    const given = { data: theirs.data, at, heads: perGroup, width: each };
+    return adapterScores(given, visible, slots, pool.records, adapter);
+  });
 }

@@ -1,9 +1,55 @@
-/** kv_copy: copies K, V and recorded signals of all layers and heads between slots. */
+/** kv_copy and kv_encode: move K, V and recorded signals between slots. */
 import { ShapeError } from "../../errors.ts";
-import type { CpuKvPool } from "./kv_pool.ts";
+import type { KvFormat, KvGranularity } from "../../kv/policy.ts";
+import { unitsOf } from "../../kv/units.ts";
+import type { CopyOptions, Rope } from "../backend.ts";
+import { type CpuKvPool, requireUnit, type SlotPool } from "./kv_pool.ts";
 
-/** @throws {RangeError} if a slot is not in the pool, or a target is also a source or repeated */
-export function kvCopy(pool: CpuKvPool, from: Uint32Array, to: Uint32Array): void {
+/**
+ * Turning: pairs of each key rotate on by `shift` positions. Rotations add up, R(a) R(b) = R(a + b),
+ * so keys that were rotated for one place are then rotated for another. Computed in f64, rounded once.
+ *
+ * @throws {RangeError} if a slot is not in the pool, or a target is also a source or repeated
+ */
+export function kvCopy(
+  pool: CpuKvPool,
+  from: Uint32Array,
+  to: Uint32Array,
+  { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
+): void {
+  requireDistinct(from, to);
+  eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
+    const [unit, offset] = source, [toUnit, toOffset] = target;
+    pool.copy(format, unit, offset, toUnit, toOffset);
+    pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
+    const shift = turn?.shifts[i] ?? 0;
+    if (turn === undefined || shift === 0) return;
+    turnKey(pool.keys, pool.byteOf("f32", toUnit, toOffset) / 4, shift, turn.rope);
+  });
+}
+
+/** @throws as {@link kvCopy} */
+export function kvEncode(
+  pool: CpuKvPool,
+  from: Uint32Array,
+  to: Uint32Array,
+  { granularity, format }: {
+    readonly granularity: KvGranularity;
+    readonly format: Exclude<KvFormat, "f32">;
+  },
+): void {
+  if (from.length !== to.length) {
+    throw new ShapeError("kv_encode", `${from.length} sources, ${to.length} targets`);
+  }
+  eachUnitSlot(pool, from, to, ["f32", format], granularity, (source, target) => {
+    const [unit, offset] = source, [toUnit, toOffset] = target;
+    pool.encode(format, unit, offset, toUnit, toOffset);
+    pool.records.move(["f32", unit, offset], [format, toUnit, toOffset]);
+  });
+}
+
+/** @throws {RangeError} if a target is also a source or repeated */
+export function requireDistinct(from: Uint32Array, to: Uint32Array): void {
   if (from.length !== to.length) {
     throw new ShapeError("kv_copy", `${from.length} sources, ${to.length} targets`);
   }
@@ -12,21 +58,41 @@ export function kvCopy(pool: CpuKvPool, from: Uint32Array, to: Uint32Array): voi
     if (taken.has(slot)) throw new RangeError(`Slot ${slot} is copied to and is in use as well`);
     taken.add(slot);
   }
-  for (const slot of taken) {
-    if (slot >= pool.slots) throw new RangeError(`Slot ${slot} is not below ${pool.slots}`);
+}
+
+type Place = readonly [unit: number, offset: number];
+
+/** Calls `move` for every unit behind each pair of slots. */
+export function eachUnitSlot(
+  pool: Pick<SlotPool, "layout" | "pages" | "slotsPerPage">,
+  from: Uint32Array,
+  to: Uint32Array,
+  [format, toFormat]: readonly [KvFormat, KvFormat],
+  granularity: KvGranularity,
+  move: (from: Place, to: Place, index: number) => void,
+): void {
+  const perPage = pool.slotsPerPage(format), toPerPage = pool.slotsPerPage(toFormat);
+  for (let i = 0; i < from.length; i++) {
+    const id = Math.floor(from[i]! / perPage), toId = Math.floor(to[i]! / toPerPage);
+    requireUnit(pool, granularity, id);
+    requireUnit(pool, granularity, toId);
+    const units = unitsOf(pool.layout, pool.pages, granularity, id);
+    const toUnits = unitsOf(pool.layout, pool.pages, granularity, toId);
+    units.forEach((unit, u) =>
+      move([unit, from[i]! % perPage], [toUnits[u]!, to[i]! % toPerPage], i)
+    );
   }
-  const { layers, kvHeads, headDim } = pool.layout;
-  for (let layer = 0; layer < layers; layer++) {
-    const keys = pool.keys[layer]!, values = pool.values[layer]!;
-    const records = pool.records(layer);
-    for (let head = 0; head < kvHeads; head++) {
-      for (let i = 0; i < from.length; i++) {
-        const source = head * pool.slots + from[i]!, target = head * pool.slots + to[i]!;
-        const start = source * headDim;
-        keys.copyWithin(target * headDim, start, start + headDim);
-        values.copyWithin(target * headDim, start, start + headDim);
-        for (const record of records) record[target] = record[source]!;
-      }
-    }
+}
+
+/** Rotates the key at `keys[at]` by `shift` positions. */
+export function turnKey(keys: Float32Array, at: number, shift: number, rope: Rope): void {
+  const half = rope.headDim / 2;
+  const step = rope.layout === "half" ? 1 : 2, gap = rope.layout === "half" ? half : 1;
+  for (let i = 0; i < half; i++) {
+    const angle = shift * rope.frequencies[i]!, first = at + i * step;
+    const a = keys[first]!, b = keys[first + gap]!;
+    const cos = Math.cos(angle), sin = Math.sin(angle);
+    keys[first] = a * cos - b * sin;
+    keys[first + gap] = b * cos + a * sin;
   }
 }

@@ -5,14 +5,14 @@
  * A row's result is the same to the bit whatever else is in the batch, however its prompt was cut
  * into chunks and wherever its pages lie: every op fixes its order of additions by that row alone.
  */
-import type { Backend, Ops } from "../backend.ts";
+import { type Backend, fullKvSupport, type Ops } from "../backend.ts";
 import { add } from "./add.ts";
 import { attention } from "./attention.ts";
 import { embed } from "./embed.ts";
 import { gatherRows } from "./gather_rows.ts";
-import { kvCopy } from "./kv_copy.ts";
+import { kvCopy, kvEncode } from "./kv_copy.ts";
 import { CpuKvPool, cpuPool } from "./kv_pool.ts";
-import { kvWrite } from "./kv_write.ts";
+import { kvRecord, kvWrite } from "./kv_write.ts";
 import { linear } from "./linear.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
@@ -28,6 +28,7 @@ export function createCpuBackend(): Backend {
   return {
     name: "cpu",
     limits: { maxBindingBytes: Number.MAX_SAFE_INTEGER, f16: false, subgroups: false },
+    kv: fullKvSupport,
     tensor(label, shape, dtype, data) {
       if (dtype !== "f32") {
         throw new TypeError(`Cannot make tensor ${label}: the CPU backend has f32, not ${dtype}`);
@@ -85,9 +86,26 @@ function createOps({ alloc }: Arena): Ops {
         cpuPool("attention", pool),
         layer,
         rows,
-        options,
+        {
+          scale: options.scale,
+          signals: options.signals,
+          queries: (name) => {
+            const queries = options.queries?.get(name);
+            return queries && cpuTensor("attention", queries);
+          },
+        },
       ),
     gatherRows: (x, rows) => gatherRows(alloc, cpuTensor("gather_rows", x), rows),
-    kvCopy: (pool, from, to) => kvCopy(cpuPool("kv_copy", pool), from, to),
+    kvCopy: (pool, from, to, options) => kvCopy(cpuPool("kv_copy", pool), from, to, options),
+    kvEncode: (pool, from, to, place) => kvEncode(cpuPool("kv_encode", pool), from, to, place),
+    kvRecord: (pool, layer, signal, values, rows, slots) =>
+      kvRecord(
+        cpuPool("kv_record", pool),
+        layer,
+        signal,
+        cpuTensor("kv_record", values),
+        rows,
+        slots,
+      ),
   };
 }

@@ -1,56 +1,75 @@
 /**
- * What attention records about slots for KV policies, per layer and kv head:
- *
- * - attention-sum: weight the slot received, added over query heads of its kv head and over tokens
- * - attention-last: the same of the latest token only (unchanged where it did not look)
- * - attention-max: the largest single weight so far
- * - key-norm: Euclidean length of the key
- *
- * Records are f32 and take tokens in sequence order and, within a token, heads in order, so that
- * chunks do not matter. A slot's records start from 0 when a token is written into it.
+ * Recording for KV policies what attention finds; kv_records.ts says what each signal means. Records
+ * take tokens in sequence order and, within a token, heads in order, so that chunks do not matter.
  */
 import type { KvSignal } from "../../kv/policy.ts";
-import type { AttentionRow } from "../backend.ts";
-import type { CpuKvPool } from "./kv_pool.ts";
+import type { KvRecords } from "./kv_records.ts";
+import type { RowSlots } from "./row_slots.ts";
 
-/** Adds one query head's weights to the records. */
+/**
+ * Adds one query head's weights to the records.
+ *
+ * @param visible slot indices
+ * @param weights one per visible slot, from `at` on
+ */
 export function recordWeights(
-  pool: CpuKvPool,
-  layer: number,
-  kvHead: number,
+  records: KvRecords,
+  slots: RowSlots,
   visible: Uint32Array,
-  weights: Float64Array,
+  weights: ArrayLike<number>,
+  at: number,
   signals: readonly KvSignal[],
-  options: { readonly firstOfGroup: boolean },
+  firstOfGroup: boolean,
 ): void {
-  const first = kvHead * pool.slots;
   for (const signal of signals) {
-    if (signal === "key-norm") continue;
-    const record = pool.record(signal, layer);
+    if (!signal.startsWith("attention-")) continue;
+    const plain = records.of(signal);
+    const other = slots.encoded > 0 ? records.of(signal, slots.format) : plain;
     for (let s = 0; s < visible.length; s++) {
-      const at = first + visible[s]!;
-      const weight = weights[s]!;
-      if (signal === "attention-max") record[at] = Math.max(record[at]!, weight);
-      else if (signal === "attention-last" && options.firstOfGroup) record[at] = weight;
-      else record[at]! += weight;
+      const index = visible[s]!, place = slots.places[index]!;
+      const record = index < slots.encoded ? other : plain;
+      const weight = weights[at + s]!;
+      if (signal === "attention-max") record[place] = Math.max(record[place]!, weight);
+      else if (signal === "attention-last" && firstOfGroup) record[place] = weight;
+      else record[place]! += weight;
     }
   }
 }
 
-/** Writes the lengths of a row's new keys. */
-export function recordKeyNorms(
-  pool: CpuKvPool,
-  layer: number,
-  kvHead: number,
-  row: AttentionRow,
-  slots: Uint32Array,
+/**
+ * What is recorded about a row's new slots themselves: lengths of keys, and queries.
+ *
+ * @param keyAt index in `keys` of the slot of a place
+ * @param queryAt index in `q` of the first query of the kv head of the row's t-th token
+ */
+export function recordNew(
+  records: KvRecords,
+  slots: RowSlots,
+  row: { readonly length: number },
+  signals: readonly KvSignal[],
+  from: {
+    readonly headDim: number;
+    readonly perGroup: number;
+    readonly keys: Float32Array;
+    keyAt(place: number): number;
+    readonly q: Float32Array;
+    queryAt(t: number): number;
+  },
 ): void {
-  const { headDim } = pool.layout;
-  const keys = pool.keys[layer]!, record = pool.record("key-norm", layer);
-  for (let s = slots.length - row.length; s < slots.length; s++) {
-    const at = kvHead * pool.slots + slots[s]!;
-    let sum = 0;
-    for (let d = 0; d < headDim; d++) sum += keys[at * headDim + d]! ** 2;
-    record[at] = Math.sqrt(sum);
+  const { headDim, keys, q } = from;
+  const width = from.perGroup * headDim;
+  if (signals.includes("query")) records.setWidth("query", width);
+  for (let t = 0; t < row.length; t++) {
+    const place = slots.places[slots.places.length - row.length + t]!;
+    if (signals.includes("key-norm")) {
+      const k = from.keyAt(place);
+      let sum = 0;
+      for (let d = 0; d < headDim; d++) sum += keys[k + d]! ** 2;
+      records.of("key-norm")[place] = Math.sqrt(sum);
+    }
+    if (signals.includes("query")) {
+      const at = from.queryAt(t);
+      records.of("query").set(q.subarray(at, at + width), place * width);
+    }
   }
 }

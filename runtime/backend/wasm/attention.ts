@@ -1,14 +1,22 @@
 /** attention on the host side: one kernel call per token and kv head. */
 import { ShapeError } from "../../errors.ts";
 import type { AttentionRow } from "../backend.ts";
-import type { AttentionOptions } from "../cpu/attention.ts";
-import { groupIndex } from "../cpu/kv_pool.ts";
+import type { KvSignal } from "../../kv/policy.ts";
+import { groupOf } from "../../kv/units.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { attendHead, needsOwnTables } from "./attention_head.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
-import { recordKeyNorms, recordWeights } from "./signals.ts";
 import { slotTables } from "./slot_tables.ts";
 import type { Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
+
+/** As in `Ops.attention`. */
+export interface AttentionOptions {
+  readonly scale: number;
+  readonly signals: readonly KvSignal[];
+  /** Queries of an adapter, [tokens, heads * width]. */
+  readonly queries: (adapter: string) => WasmTensor | undefined;
+}
 
 /**
  * @param q [tokens, heads * headDim]
@@ -21,7 +29,7 @@ export function attention(
   pool: WasmKvPool,
   layer: number,
   rows: readonly AttentionRow[],
-  { scale, signals }: AttentionOptions,
+  { scale, signals, queries }: AttentionOptions,
 ): WasmTensor {
   const { kvHeads, headDim } = pool.layout;
   const width = matrix("attention", q)[1];
@@ -34,16 +42,22 @@ export function attention(
   }
   pool.requireLayer(layer);
   const out = step.scope.alloc("attention", q.shape);
-  const longest = Math.max(1, ...rows.flatMap((row) => [...row.counts]));
+  const longest = Math.max(1, ...rows.flatMap(longestOf));
   const stride = Math.ceil(longest / 4) * 16;
   const weights = step.scope.block("attention weights", perGroup * stride);
   for (const row of rows) {
+    const all = row.signals === undefined ? signals : [...signals, ...row.signals];
+    const isSpecial = needsOwnTables(row, layer, all);
     for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      const tables = slotTables(step, row, pool, groupIndex(row, pool.layout, layer, kvHead));
-      if (signals.includes("key-norm")) {
-        recordKeyNorms(pool, layer, kvHead, tables.at(-1)!, row.length);
+      if (isSpecial) {
+        const shared = { q, out, pool, layer, perGroup, scale, weights, stride, queries };
+        attendHead(step, { ...shared, row, kvHead, signals: all });
+        continue;
       }
-      const keys = pool.keys(layer, kvHead), values = pool.values(layer, kvHead);
+      const group = groupOf(pool.layout, row.granularity, layer, kvHead);
+      const tables = slotTables(step, row, pool, group);
+      const keys = pool.keys(row.granularity, layer, kvHead);
+      const values = pool.values(row.granularity, layer, kvHead);
       for (let t = 0; t < row.length; t++) {
         const at = 4 * ((row.start + t) * width + kvHead * perGroup * headDim);
         const table = tables[t]!;
@@ -62,14 +76,13 @@ export function attention(
           pool.scratch,
           scale,
         );
-        if (signals.length === 0) continue;
-        for (let h = 0; h < perGroup; h++) {
-          const address = weights + h * stride;
-          const seen = { address, table, firstOfGroup: h === 0 };
-          recordWeights(pool, layer, kvHead, seen, signals);
-        }
       }
     }
   }
   return out;
+}
+
+/** Slots of the row's longest group. */
+function longestOf({ counts, encoded }: AttentionRow): number[] {
+  return Array.from(counts, (count, group) => count + (encoded?.counts[group] ?? 0));
 }

@@ -1,7 +1,9 @@
-/** kv_write and kv_copy: moves within WebAssembly memory. */
+/** kv_write, kv_record, kv_copy and kv_encode: moves within WebAssembly memory. */
 import { ShapeError } from "../../errors.ts";
-import type { AttentionRow } from "../backend.ts";
-import { groupIndex } from "../cpu/kv_pool.ts";
+import type { KvFormat, KvGranularity } from "../../kv/policy.ts";
+import type { AttentionRow, CopyOptions } from "../backend.ts";
+import { eachUnitSlot, requireDistinct, turnKey } from "../cpu/kv_copy.ts";
+import { eachNewSlot } from "../cpu/kv_write.ts";
 import { matrix } from "../cpu/tensor.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
 import type { WasmTensor } from "./tensor.ts";
@@ -28,58 +30,79 @@ export function kvWrite(
   }
   pool.requireLayer(layer);
   const { floats } = pool.heap;
-  const records = pool.records(layer), stride = pool.slotBytes / 4;
   const fromK = k.address / 4, fromV = v.address / 4;
-  for (const [r, row] of rows.entries()) {
-    for (let head = 0; head < kvHeads; head++) {
-      const places = slots[r]?.[groupIndex(row, pool.layout, layer, head)];
-      if (places?.length !== row.length) {
-        throw new ShapeError("kv_write", `row ${r} needs ${row.length} slots for every group`);
-      }
-      const keys = pool.keys(layer, head) / 4, values = pool.values(layer, head) / 4;
-      for (let t = 0; t < row.length; t++) {
-        const slot = places[t]!;
-        pool.requireSlot(slot);
-        const from = (row.start + t) * width + head * headDim;
-        floats.copyWithin(keys + slot * stride, fromK + from, fromK + from + headDim);
-        floats.copyWithin(values + slot * stride, fromV + from, fromV + from + headDim);
-        for (const record of records) record[head * pool.slots + slot] = 0;
-      }
-    }
+  const toK = pool.keys("kv-head", layer, 0) / 4, toV = pool.values("kv-head", layer, 0) / 4;
+  eachNewSlot(pool, layer, rows, slots, (token, head, unit, offset) => {
+    const from = token * width + head * headDim;
+    const to = pool.byteOf("f32", unit, offset) / 4;
+    floats.copyWithin(toK + to, fromK + from, fromK + from + headDim);
+    floats.copyWithin(toV + to, fromV + from, fromV + from + headDim);
+    pool.records.forget(unit, offset);
+  });
+}
+
+/** Stores what an adapter computed, [tokens, kvHeads * width], as `signal`. */
+export function kvRecord(
+  pool: WasmKvPool,
+  layer: number,
+  signal: `adapter:${string}`,
+  values: WasmTensor,
+  rows: readonly AttentionRow[],
+  slots: readonly (readonly Uint32Array[])[],
+): void {
+  const { kvHeads, pageSize } = pool.layout;
+  const width = matrix("kv_record", values)[1] / kvHeads;
+  if (!Number.isInteger(width)) {
+    throw new ShapeError("kv_record", `[${values.shape.join(", ")}] is not one run per head`);
   }
+  pool.records.setWidth(signal, width);
+  const record = pool.records.of(signal), { floats } = pool.heap;
+  eachNewSlot(pool, layer, rows, slots, (token, head, unit, offset) => {
+    const from = values.address / 4 + (token * kvHeads + head) * width;
+    record.set(floats.subarray(from, from + width), (unit * pageSize + offset) * width);
+  });
 }
 
 /**
- * Copies K, V and recorded signals of all layers and heads between slots.
+ * Copies K, V and recorded signals of all units behind slots; see the CPU backend's kv_copy.ts.
  *
  * @throws {RangeError} if a slot is not in the pool, or a target is also a source or repeated
  */
-export function kvCopy(pool: WasmKvPool, from: Uint32Array, to: Uint32Array): void {
+export function kvCopy(
+  pool: WasmKvPool,
+  from: Uint32Array,
+  to: Uint32Array,
+  { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
+): void {
+  requireDistinct(from, to);
+  const keys = pool.keys("kv-head", 0, 0);
+  eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
+    const [unit, offset] = source, [toUnit, toOffset] = target;
+    pool.copy(format, unit, offset, toUnit, toOffset);
+    pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
+    const shift = turn?.shifts[i] ?? 0;
+    if (turn === undefined || shift === 0) return;
+    const at = (keys + pool.byteOf("f32", toUnit, toOffset)) / 4;
+    turnKey(pool.heap.floats, at, shift, turn.rope);
+  });
+}
+
+/** Stores f32 slots in another format. */
+export function kvEncode(
+  pool: WasmKvPool,
+  from: Uint32Array,
+  to: Uint32Array,
+  { granularity, format }: {
+    readonly granularity: KvGranularity;
+    readonly format: Exclude<KvFormat, "f32">;
+  },
+): void {
   if (from.length !== to.length) {
-    throw new ShapeError("kv_copy", `${from.length} sources, ${to.length} targets`);
+    throw new ShapeError("kv_encode", `${from.length} sources, ${to.length} targets`);
   }
-  const taken = new Set(from);
-  for (const slot of to) {
-    if (taken.has(slot)) throw new RangeError(`Slot ${slot} is copied to and is in use as well`);
-    taken.add(slot);
-  }
-  for (const slot of taken) pool.requireSlot(slot);
-  const { layers, kvHeads } = pool.layout;
-  const { floats } = pool.heap;
-  const stride = pool.slotBytes / 4;
-  for (let layer = 0; layer < layers; layer++) {
-    const records = pool.records(layer);
-    for (let head = 0; head < kvHeads; head++) {
-      for (const base of [pool.keys(layer, head) / 4, pool.values(layer, head) / 4]) {
-        for (let i = 0; i < from.length; i++) {
-          const source = base + from[i]! * stride;
-          floats.copyWithin(base + to[i]! * stride, source, source + stride);
-        }
-      }
-      for (const record of records) {
-        const first = head * pool.slots;
-        for (let i = 0; i < from.length; i++) record[first + to[i]!] = record[first + from[i]!]!;
-      }
-    }
-  }
+  eachUnitSlot(pool, from, to, ["f32", format], granularity, (source, target) => {
+    const [unit, offset] = source, [toUnit, toOffset] = target;
+    pool.encode(format, unit, offset, toUnit, toOffset);
+    pool.records.move(["f32", unit, offset], [format, toUnit, toOffset]);
+  });
 }

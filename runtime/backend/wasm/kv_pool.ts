@@ -1,30 +1,43 @@
 /**
- * The page pool in WebAssembly memory: as on the CPU backend, [kvHeads, slots, headDim] per layer
- * for K and for V, with each slot padded by zeros to whole vectors.
+ * The page pool in WebAssembly memory: as on the CPU backend, [units, pageSize, headDim] for K and for
+ * V, with each f32 slot padded by zeros to whole vectors.
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import type { KvLayout, KvSignal } from "../../kv/policy.ts";
-import type { KvPool } from "../backend.ts";
+import {
+  decodeVector,
+  encodeVector,
+  type FormatMemory,
+  slotsPerPage,
+  vectorBytes,
+} from "../../kv/formats.ts";
+import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
+import { unitBase } from "../../kv/units.ts";
+import type { KvPool, SlotPlace } from "../backend.ts";
+import { readSlots } from "../cpu/kv_pool.ts";
+import { KvRecords } from "../cpu/kv_records.ts";
 import type { Heap } from "./heap.ts";
 
 /** See file comment. Signals are recorded outside of WebAssembly memory: policies read them. */
 export class WasmKvPool implements KvPool {
+  /** Slots of all sequence pages. */
   readonly slots: number;
   readonly pageBytes: number;
-  /** Bytes of one slot of one head. */
+  /** Bytes of one f32 slot of one head. */
   readonly slotBytes: number;
   /** For the kernel: one padded query and one padded sum. */
   readonly scratch: number;
+  readonly records: KvRecords;
+  /** Addresses of K and V. */
   #blocks: readonly number[];
   readonly #blockBytes: number;
-  readonly #signals = new Map<KvSignal, readonly Float32Array[]>();
 
   constructor(readonly heap: Heap, readonly layout: KvLayout, readonly pages: number) {
     const { layers, kvHeads, headDim, pageSize } = layout;
     this.slots = pages * pageSize;
     this.slotBytes = Math.ceil(headDim / 4) * 16;
     this.pageBytes = 2 * layers * kvHeads * pageSize * this.slotBytes;
-    this.#blockBytes = kvHeads * this.slots * this.slotBytes;
+    this.#blockBytes = layers * kvHeads * this.slots * this.slotBytes;
+    this.records = new KvRecords(layers * kvHeads * pages, (format) => this.slotsPerPage(format));
     const blocks: number[] = [];
     this.#blocks = blocks;
     const label = `the KV pool of ${pages} pages`;
@@ -33,7 +46,7 @@ export class WasmKvPool implements KvPool {
       // Unused slots are never read, so only padding has to be zero. Large pools then take no
       // memory from the system before they are used.
       const take = headDim % 4 === 0 ? heap.take.bind(heap) : heap.takeZeroed.bind(heap);
-      for (let i = 0; i < 2 * layers; i++) {
+      for (let i = 0; i < 2; i++) {
         blocks.push(take(label, this.#blockBytes));
         heap.poolBytes += this.#blockBytes;
       }
@@ -43,14 +56,18 @@ export class WasmKvPool implements KvPool {
     }
   }
 
-  /** Address of K of one head's first slot. */
-  keys(layer: number, kvHead: number): number {
-    return this.#base(2 * layer) + kvHead * this.slots * this.slotBytes;
+  /** Address of K of the first unit that page ids of a table count from; see kv/units.ts. */
+  keys(granularity: KvGranularity, layer: number, kvHead: number): number {
+    return this.#base(0) + this.#offset(granularity, layer, kvHead);
   }
 
-  /** Address of V of one head's first slot. */
-  values(layer: number, kvHead: number): number {
-    return this.#base(2 * layer + 1) + kvHead * this.slots * this.slotBytes;
+  /** The same of V. */
+  values(granularity: KvGranularity, layer: number, kvHead: number): number {
+    return this.#base(1) + this.#offset(granularity, layer, kvHead);
+  }
+
+  slotsPerPage(format: KvFormat): number {
+    return slotsPerPage(this.layout, format, this.slotBytes);
   }
 
   /** @throws {RangeError} if the layer is not in the pool */
@@ -59,32 +76,62 @@ export class WasmKvPool implements KvPool {
     throw new RangeError(`Layer ${layer} is not in the pool`);
   }
 
-  /** @throws {RangeError} if the slot is not in the pool */
-  requireSlot(slot: number): void {
-    if (slot >= this.slots) throw new RangeError(`Slot ${slot} is not below ${this.slots}`);
+  /** Where a slot of a unit starts, in bytes from the first unit. */
+  byteOf(format: KvFormat, unit: number, offset: number): number {
+    const start = unit * this.layout.pageSize * this.slotBytes;
+    return start + offset * (format === "f32" ? this.slotBytes : this.#vectorBytes(format));
   }
 
-  /** The record of one signal in one layer, [kvHeads, slots], made of zeros at first. */
-  record(signal: KvSignal, layer: number): Float32Array {
-    this.requireLayer(layer);
-    let layers = this.#signals.get(signal);
-    if (layers === undefined) {
-      const size = this.layout.kvHeads * this.slots;
-      layers = Array.from({ length: this.layout.layers }, () => new Float32Array(size));
-      this.#signals.set(signal, layers);
+  /** K or V of a unit's slot into `to[at]`. */
+  load(
+    kind: "keys" | "values",
+    format: KvFormat,
+    unit: number,
+    offset: number,
+    to: Float32Array,
+    at: number,
+  ): void {
+    const { headDim } = this.layout, memory = this.#memory();
+    const from = this.#base(kind === "keys" ? 0 : 1) + this.byteOf(format, unit, offset);
+    if (format !== "f32") return decodeVector(format, memory, from, headDim, to, at);
+    to.set(memory.floats.subarray(from / 4, from / 4 + headDim), at);
+  }
+
+  /** Stores an f32 slot in another format elsewhere. */
+  encode(
+    format: Exclude<KvFormat, "f32">,
+    unit: number,
+    offset: number,
+    toUnit: number,
+    toOffset: number,
+  ): void {
+    const memory = this.#memory();
+    for (const block of [this.#base(0), this.#base(1)]) {
+      const from = (block + this.byteOf("f32", unit, offset)) / 4;
+      const to = block + this.byteOf(format, toUnit, toOffset);
+      encodeVector(format, memory.floats, from, this.layout.headDim, memory, to);
     }
-    return layers[layer]!;
   }
 
-  /** All records that exist for a layer. */
-  records(layer: number): readonly Float32Array[] {
-    return [...this.#signals.values()].map((layers) => layers[layer]!);
+  /** Copies a slot's K and V bit for bit. */
+  copy(format: KvFormat, unit: number, offset: number, toUnit: number, toOffset: number): void {
+    const { bytes } = this.heap;
+    const length = format === "f32" ? this.slotBytes : this.#vectorBytes(format);
+    for (const block of [this.#base(0), this.#base(1)]) {
+      const from = block + this.byteOf(format, unit, offset);
+      bytes.copyWithin(block + this.byteOf(format, toUnit, toOffset), from, from + length);
+    }
   }
 
-  /** A copy of a signal at some slots, for tests and policies. */
-  readSignal(signal: KvSignal, layer: number, kvHead: number, slots: Uint32Array): Float32Array {
-    const record = this.record(signal, layer);
-    return Float32Array.from(slots, (slot) => record[kvHead * this.slots + slot]!);
+  readSignal(
+    signal: KvSignal,
+    layer: number,
+    kvHead: number,
+    slots: Uint32Array,
+    place: SlotPlace = { granularity: "sequence", format: "f32" },
+  ): Float32Array {
+    this.requireLayer(layer);
+    return readSlots(this, signal, layer, kvHead, slots, place);
   }
 
   [Symbol.dispose](): void {
@@ -95,6 +142,19 @@ export class WasmKvPool implements KvPool {
     }
     this.heap.give(this.scratch, 2 * this.slotBytes);
     this.#blocks = [];
+  }
+
+  #vectorBytes(format: KvFormat): number {
+    return vectorBytes(format, this.layout.headDim);
+  }
+
+  #memory(): FormatMemory {
+    return { bytes: this.heap.bytes, floats: this.heap.floats };
+  }
+
+  #offset(granularity: KvGranularity, layer: number, kvHead: number): number {
+    const unit = unitBase(this.layout, this.pages, granularity, layer, kvHead);
+    return unit * this.layout.pageSize * this.slotBytes;
   }
 
   #base(index: number): number {

@@ -8,13 +8,19 @@
  * alone, and no instruction is used where the engine may choose its result.
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import type { Backend, Ops, QuantizedDType, Tensor } from "../backend.ts";
+import {
+  type Backend,
+  fullKvSupport,
+  type Ops,
+  type QuantizedDType,
+  type Tensor,
+} from "../backend.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
 import { blockBytes, type BlockSource, packBlocks } from "./blocks.ts";
 import { Heap } from "./heap.ts";
 import { hasRelaxedSimd, hasSimd, instantiate, kernelModule } from "./kernels/mod.ts";
-import { kvCopy, kvWrite } from "./kv.ts";
+import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
 import { WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { rope } from "./rope.ts";
@@ -80,6 +86,7 @@ export function createWasmBackend(
   return {
     name: "wasm",
     limits: { maxBindingBytes: heap.maxPages * 65_536, f16: false, subgroups: false },
+    kv: fullKvSupport,
     tensor(label, shape, dtype, data) {
       requireOpen();
       if (dtype === "f32") return upload(heap, label, shape, data);
@@ -193,11 +200,29 @@ function createOps(step: Step): Ops {
         wasmPool("attention", pool, heap),
         layer,
         rows,
-        options,
+        {
+          scale: options.scale,
+          signals: options.signals,
+          queries: (name) => {
+            const queries = options.queries?.get(name);
+            return queries && rowsOf("attention", queries);
+          },
+        },
       ),
     gatherRows: (x, rows) =>
       pickRows(step, "gather_rows", wasmTensor("gather_rows", x, heap), rows, "Row"),
-    kvCopy: (pool, from, to) => kvCopy(wasmPool("kv_copy", pool, heap), from, to),
+    kvCopy: (pool, from, to, options) => kvCopy(wasmPool("kv_copy", pool, heap), from, to, options),
+    kvEncode: (pool, from, to, place) =>
+      kvEncode(wasmPool("kv_encode", pool, heap), from, to, place),
+    kvRecord: (pool, layer, signal, values, rows, slots) =>
+      kvRecord(
+        wasmPool("kv_record", pool, heap),
+        layer,
+        signal,
+        rowsOf("kv_record", values),
+        rows,
+        slots,
+      ),
   };
 }
 

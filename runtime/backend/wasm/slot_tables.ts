@@ -1,6 +1,11 @@
-/** Page tables as the attention kernel reads them: byte offsets of slots, in sequence order. */
+/**
+ * Page tables as the attention kernel reads them: byte offsets of slots from the first unit of the
+ * layer and head, in sequence order.
+ */
 import { ShapeError } from "../../errors.ts";
+import { unitOffset } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
+import { requireUnit } from "../cpu/kv_pool.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
 import { once, type Step } from "./step.ts";
 
@@ -73,10 +78,15 @@ function slotOffsets(row: AttentionRow, pool: WasmKvPool, group: number): Uint32
     );
   }
   const offsets = new Uint32Array(count);
+  let start = 0;
   for (let s = 0; s < count; s++) {
-    const page = pages[Math.floor(s / pageSize)]!;
-    if (page >= pool.pages) throw new RangeError(`Page ${page} is not below ${pool.pages}`);
-    offsets[s] = (page * pageSize + s % pageSize) * pool.slotBytes;
+    const offset = s % pageSize;
+    if (offset === 0) {
+      const id = pages[s / pageSize]!;
+      requireUnit(pool, row.granularity, id);
+      start = unitOffset(pool.layout, pool.pages, row.granularity, id) * pageSize;
+    }
+    offsets[s] = (start + offset) * pool.slotBytes;
   }
   return offsets;
 }

@@ -1,3 +1,4 @@
+import { fullKvSupport } from "../../../runtime/backend/backend.ts";
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
 import type { Answer, Batch, Executor, Want } from "../../../runtime/engine/executor.ts";
@@ -73,7 +74,13 @@ const logitsWant: Want = { kind: "logits", last: 1 };
 
 Deno.test("createLocalExecutor() says what the engine has to know", async () => {
   await using executor = createExecutor();
-  assertEquals(executor.info, {
+  const { rope, ...info } = executor.info;
+  assertEquals(rope?.headDim, 6);
+  assertEquals(info, {
+    support: fullKvSupport,
+    slotsPerPage: { int8: 8, int4: 12 },
+    heads: 4,
+    adapters: [],
     backend: "cpu",
     vocab: 50,
     contextLength: 64,

@@ -1,0 +1,167 @@
+/**
+ * How K and V vectors are stored in a page. A page of any format has the same number of bytes; smaller
+ * numbers mean more slots per page. Each vector is stored by itself (per token and head), so slots can
+ * be dropped and gathered without touching what is left.
+ *
+ *   f32    as computed
+ *   int8   symmetric: scale f32 = max|x| / 127, then one byte per number
+ *   int4   affine in groups of 32: scale and minimum as f16, then half a byte per number, low half first
+ *
+ * Source: KIVI, https://arxiv.org/abs/2402.02750, section 3 for the affine form. Differs: keys are
+ * grouped along the vector like values, not along tokens, so that eviction composes with it.
+ */
+import type { KvFormat, KvLayout } from "./policy.ts";
+
+/** Memory as bytes and as f32, over the same buffer. */
+export interface FormatMemory {
+  readonly bytes: Uint8Array;
+  readonly floats: Float32Array;
+}
+
+/** Numbers that share a scale in int4. */
+const GROUP = 32;
+
+/** Bytes of one stored vector, a multiple of 4. */
+export function vectorBytes(format: KvFormat, headDim: number): number {
+  switch (format) {
+    case "f32":
+      return 4 * headDim;
+    case "int8":
+      return 4 + 4 * Math.ceil(headDim / 4);
+    case "int4":
+      return 4 * Math.ceil(headDim / GROUP) + 4 * Math.ceil(headDim / 8);
+  }
+}
+
+/**
+ * Slots of a page in a format.
+ *
+ * @param f32Bytes bytes of an f32 vector in the pool, where it is padded
+ */
+export function slotsPerPage(
+  { pageSize, headDim }: KvLayout,
+  format: KvFormat,
+  f32Bytes: number = 4 * headDim,
+): number {
+  if (format === "f32") return pageSize;
+  return Math.floor(pageSize * f32Bytes / vectorBytes(format, headDim));
+}
+
+/** Stores `headDim` numbers from `from[at]` on at byte `to`, a multiple of 4. */
+export function encodeVector(
+  format: Exclude<KvFormat, "f32">,
+  from: Float32Array,
+  at: number,
+  headDim: number,
+  memory: FormatMemory,
+  to: number,
+): void {
+  if (format === "int8") encodeInt8(from, at, headDim, memory, to);
+  else encodeInt4(from, at, headDim, memory, to);
+}
+
+/** Reads a vector stored by {@link encodeVector} into `to[at]` and following. */
+export function decodeVector(
+  format: Exclude<KvFormat, "f32">,
+  memory: FormatMemory,
+  from: number,
+  headDim: number,
+  to: Float32Array,
+  at: number,
+): void {
+  if (format === "int8") decodeInt8(memory, from, headDim, to, at);
+  else decodeInt4(memory, from, headDim, to, at);
+}
+
+function encodeInt8(
+  from: Float32Array,
+  at: number,
+  headDim: number,
+  { bytes, floats }: FormatMemory,
+  to: number,
+): void {
+  let most = 0;
+  for (let d = 0; d < headDim; d++) most = Math.max(most, Math.abs(from[at + d]!));
+  const scale = Math.fround(most / 127);
+  floats[to / 4] = scale;
+  for (let d = 0; d < headDim; d++) {
+    const q = scale === 0 ? 0 : Math.round(from[at + d]! / scale);
+    bytes[to + 4 + d] = Math.max(-127, Math.min(127, q));
+  }
+}
+
+function decodeInt8(
+  { bytes, floats }: FormatMemory,
+  from: number,
+  headDim: number,
+  to: Float32Array,
+  at: number,
+): void {
+  const scale = floats[from / 4]!;
+  for (let d = 0; d < headDim; d++) to[at + d] = ((bytes[from + 4 + d]! << 24) >> 24) * scale;
+}
+
+function encodeInt4(
+  from: Float32Array,
+  at: number,
+  headDim: number,
+  { bytes }: FormatMemory,
+  to: number,
+): void {
+  const groups = Math.ceil(headDim / GROUP), packed = to + 4 * groups;
+  for (let i = 0; i < (headDim + 1) >> 1; i++) bytes[packed + i] = 0;
+  for (let g = 0; g < groups; g++) {
+    const start = g * GROUP, end = Math.min(headDim, start + GROUP);
+    let least = Infinity, most = -Infinity;
+    for (let d = start; d < end; d++) {
+      least = Math.min(least, from[at + d]!);
+      most = Math.max(most, from[at + d]!);
+    }
+    const scale = toHalf((most - least) / 15), low = toHalf(least);
+    writeU16(bytes, to + 4 * g, scale);
+    writeU16(bytes, to + 4 * g + 2, low);
+    const step = fromHalf(scale) || 1, zero = fromHalf(low);
+    for (let d = start; d < end; d++) {
+      const q = Math.max(0, Math.min(15, Math.round((from[at + d]! - zero) / step)));
+      bytes[packed + (d >> 1)]! |= q << (4 * (d & 1));
+    }
+  }
+}
+
+function decodeInt4(
+  { bytes }: FormatMemory,
+  from: number,
+  headDim: number,
+  to: Float32Array,
+  at: number,
+): void {
+  const groups = Math.ceil(headDim / GROUP), packed = from + 4 * groups;
+  for (let g = 0; g < groups; g++) {
+    const scale = fromHalf(readU16(bytes, from + 4 * g)) || 1;
+    const zero = fromHalf(readU16(bytes, from + 4 * g + 2));
+    for (let d = g * GROUP; d < Math.min(headDim, (g + 1) * GROUP); d++) {
+      to[at + d] = zero + scale * (bytes[packed + (d >> 1)]! >> (4 * (d & 1)) & 15);
+    }
+  }
+}
+
+const halfBits = new DataView(new ArrayBuffer(2));
+
+function toHalf(value: number): number {
+  halfBits.setFloat16(0, value);
+  return halfBits.getUint16(0);
+}
+
+function fromHalf(bits: number): number {
+  halfBits.setUint16(0, bits);
+  return halfBits.getFloat16(0);
+}
+
+function writeU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value & 255;
+  bytes[at + 1] = value >> 8;
+}
+
+function readU16(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | bytes[at + 1]! << 8;
+}
