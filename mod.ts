@@ -14,6 +14,7 @@ import {
   type HubOptions,
   type LoadedModel,
   loadModel,
+  loadTokenizer,
   resolveModelPath,
   selectBackend,
 } from "./runtime/local.ts";
@@ -22,10 +23,14 @@ import {
   ConfigError,
   type ConfigInput,
   createCatalog,
+  createUpstreams,
   type ModelInfo,
+  namedTokenizers,
   parseConfig,
+  type Upstream,
+  type UpstreamHost,
 } from "./runtime/mod.ts";
-import { appDeps, readKeys, requireSafeBinding, requireStrategy } from "./wiring.ts";
+import { appDeps, readKeys, requireSafeBinding, requireStrategy, upstreamHost } from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
 export { isLoopback } from "./wiring.ts";
@@ -40,6 +45,8 @@ export interface GatewayOptions {
   readonly onProgress?: HubOptions["onProgress"];
   /** @default nothing is logged */
   readonly log?: (event: LogEvent) => void;
+  /** Talks to upstreams. @default the platform's */
+  readonly fetch?: UpstreamHost["fetch"];
 }
 
 /** A running gateway, free of any port. */
@@ -76,7 +83,8 @@ export async function createGateway(
   requireSafeBinding(config, apiKeys);
   const backend = await backendName(config.backend);
   const models = await loadAll(config, backend, env, options);
-  const catalog = createCatalog(models);
+  const upstreams = await openUpstreams(config, env, options);
+  const catalog = createCatalog([...models, ...upstreams]);
   const state = { ready: true };
   const app = createApp(appDeps(config, {
     catalog,
@@ -94,6 +102,7 @@ export async function createGateway(
     drain: () => void (state.ready = false),
     async [Symbol.asyncDispose]() {
       state.ready = false;
+      for (const upstream of upstreams) upstream[Symbol.dispose]();
       for (const model of models) await model[Symbol.asyncDispose]();
     },
   };
@@ -103,6 +112,33 @@ export async function createGateway(
 async function backendName(setting: string): Promise<string> {
   using backend = await selectBackend(setting);
   return backend.name;
+}
+
+/** The configured upstreams, asked what they can do. One that is away is served all the same. */
+async function openUpstreams(
+  config: Config,
+  env: (name: string) => string | undefined,
+  options: GatewayOptions,
+): Promise<Upstream[]> {
+  const double = config.models.find((id) => Object.hasOwn(config.upstreams, id));
+  if (double !== undefined) {
+    throw new ConfigError("upstreams", `Invalid "upstreams": "${double}" is also among "models"`);
+  }
+  const tokenizers = new Map(
+    await Promise.all(
+      namedTokenizers(config).map(async (name) => {
+        const hub = () => hubOptions(config, env, options);
+        const { path } = await resolveModelPath(name, { embeddedRoot, hub });
+        return [name, await loadTokenizer(path)] as const;
+      }),
+    ),
+  );
+  const host = upstreamHost(options.log ?? (() => {}), options.fetch);
+  const created = Math.floor(Date.now() / 1000);
+  const upstreams = createUpstreams(config, host, { env, tokenizers, created });
+  await Promise.all(upstreams.map((upstream) => upstream.probe()));
+  for (const upstream of upstreams) upstream.watch();
+  return upstreams;
 }
 
 async function loadAll(

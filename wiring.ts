@@ -3,7 +3,13 @@
  * both go through here.
  */
 import { type AppDeps, defaultLimits, type Limits } from "./routes/mod.ts";
-import { type Catalog, type Config, ConfigError, createSha256 } from "./runtime/mod.ts";
+import {
+  type Catalog,
+  type Config,
+  ConfigError,
+  createSha256,
+  type UpstreamHost,
+} from "./runtime/mod.ts";
 import { getStrategy, parseParams } from "./strategies/mod.ts";
 
 /** What the configuration does not say. */
@@ -32,6 +38,25 @@ export function appDeps(config: Config, parts: Parts): AppDeps {
     },
     newId: () => crypto.randomUUID().replaceAll("-", ""),
     randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
+  };
+}
+
+/** What upstreams need of the platform. */
+export function upstreamHost(
+  log: AppDeps["log"],
+  send: UpstreamHost["fetch"] = fetch,
+): UpstreamHost {
+  return {
+    fetch: (url, init) => send(url, init),
+    now: () => performance.now(),
+    wallMs: () => Date.now(),
+    after(ms, run) {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+    random: () => crypto.getRandomValues(new Uint32Array(1))[0]! / 4294967296,
+    log: ({ level, event, upstream, replica, detail }) =>
+      log({ level, event, upstream, replica, ...detail === undefined ? {} : { detail } }),
   };
 }
 

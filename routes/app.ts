@@ -98,6 +98,7 @@ function shell({ deps, metrics }: Services): MiddlewareHandler<AppEnv> {
       route: "",
       caller: anybody,
       ignored: [],
+      calls: { attempts: 0, fallbacks: 0 },
     };
     c.set("state", state);
     const refusal = checkHost(request, deps.allowedHosts) ?? refuseOrigin(request, origins);

@@ -178,9 +178,7 @@ function fromEngine(error: unknown): ApiError | undefined {
       cause: error,
     });
   }
-  if (error instanceof UpstreamError) {
-    return new ApiError(502, "upstream_error", error.message, { cause: error });
-  }
+  if (error instanceof UpstreamError) return fromUpstream(error);
   if (error instanceof ConstraintError) {
     return new ApiError(500, "engine_error", error.message, { cause: error });
   }
@@ -188,6 +186,42 @@ function fromEngine(error: unknown): ApiError | undefined {
     return new ApiError(500, "engine_error", "The engine failed while decoding", { cause: error });
   }
   return undefined;
+}
+
+/** Longest pause we ask clients for, in seconds. */
+const maxRetrySeconds = 60;
+
+/** What the upstream said keeps its class: the client's mistakes stay 4xx, ours and its become 5xx. */
+function fromUpstream(error: UpstreamError): ApiError {
+  const { kind, status, code, message } = error;
+  const seconds = Math.ceil((error.retryAfterMs ?? 1000) / 1000);
+  const later = { "retry-after": String(Math.min(maxRetrySeconds, Math.max(1, seconds))) };
+  const answer = (status: number, code: string, headers: Record<string, string> = {}) =>
+    new ApiError(status, code, message, { headers, cause: error });
+  switch (kind) {
+    case "rejected":
+      return answer(status === 413 ? 413 : 400, code ?? "upstream_rejected");
+    case "rate_limited":
+      return answer(429, "rate_limit_exceeded", later);
+    case "busy":
+      return answer(429, "queue_full", later);
+    case "unavailable":
+      return answer(503, "overloaded", later);
+    case "circuit_open":
+      return answer(503, "circuit_open", later);
+    case "timeout":
+      return answer(504, "upstream_timeout");
+    case "invalid":
+      return answer(502, "upstream_invalid_response");
+    case "truncated":
+      return answer(502, "upstream_stream_truncated");
+    case "refused":
+      // Our key or address is wrong: trying again changes nothing.
+      return answer(502, "upstream_error", { "x-should-retry": "false" });
+    case "unreachable":
+    case "failed":
+      return answer(502, "upstream_error");
+  }
 }
 
 function fromCheck(error: unknown, context: ErrorContext): ApiError | undefined {

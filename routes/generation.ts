@@ -73,6 +73,7 @@ export function startRuns(
         trace,
         signal: work.signal,
         clock: () => clock.monotonicMs(),
+        calls: state.calls,
       });
     } catch (error) {
       throw refusal(error, prompts.length === 1 ? promptField : `${promptField}.${index}`);

@@ -16,6 +16,7 @@ export function describeModel(id: string, { info, model }: CatalogEntry, alias?:
     served_by: info.servedBy,
     capabilities: [...model.capabilities].sort(),
     ...info.parameters === undefined ? {} : { parameters: info.parameters },
+    ...info.upstream === undefined ? {} : { upstream: info.upstream },
     ...info.draft === undefined ? {} : { draft: info.draft },
     ...alias ? { alias_of: alias.model, decoding: decodingOf(alias) } : {},
   };

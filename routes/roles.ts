@@ -41,7 +41,7 @@ function lookUp(
 
 /**
  * A model per role: the request's model takes the first role declared, `given` names others, and a
- * role called `draft` that nobody names takes the draft model that belongs to the first.
+ * role called `draft` or `small` that nobody names takes the draft model that belongs to the first.
  *
  * @param given role -> model id
  * @param params validated parameters: some use more roles than others
@@ -74,13 +74,18 @@ export function fillRoles(
     const param = `decoding.models.${role}`;
     const id = Object.hasOwn(given, role) ? given[role] : undefined;
     if (index === 0) return [role, firstRole(deps, entry, id, param)];
-    const chosen = id ?? (role === "draft" ? entry.info.draft : undefined);
+    const chosen = id ?? (isDraftRole(role) ? entry.info.draft : undefined);
     if (chosen === undefined) {
       throw missing(param, `Strategy ${strategy.name} needs a model for its role ${role}`);
     }
     return [role, lookUp(deps.catalog, chosen, param).model];
   });
   return Object.fromEntries(filled);
+}
+
+/** Roles of a cheaper model that answers in the first one's place, or proposes to it. */
+function isDraftRole(role: string): boolean {
+  return role === "draft" || role === "small";
 }
 
 function firstRole(

@@ -69,10 +69,11 @@ export function select(
   const strategy = namedStrategy(named);
   state.strategy = strategy.name;
   state.source = named.source;
+  if (entry.info.upstream) refuseKv(headers, decoding.kv_policy);
   const shared = {
     entry,
     source: named.source,
-    kv: selectKv(deps, state, headers, decoding.kv_policy),
+    kv: entry.info.upstream ? undefined : selectKv(deps, state, headers, decoding.kv_policy),
     trace: decoding.trace ?? "none",
   };
   const { params } = named;
@@ -86,6 +87,22 @@ export function select(
     return { ...shared, ...fallBack(deps, state, entry) };
   }
   return { ...shared, strategy, params, parsed, models };
+}
+
+/**
+ * Nobody would honour a KV policy at another server, not even `full`.
+ *
+ * @throws {ApiError} 400 `strategy_unsupported`
+ */
+function refuseKv(headers: Headers, inBody: DecodingRequest["kv_policy"]): void {
+  const param = inBody ? "decoding.kv_policy" : "X-KV-Policy";
+  if (!inBody && !headers.has("X-KV-Policy")) return;
+  throw new ApiError(
+    400,
+    "strategy_unsupported",
+    "The model is computed by an upstream, which takes no KV policy",
+    { param },
+  );
 }
 
 /** The default strategy instead, said so in the response's headers. */

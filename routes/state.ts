@@ -1,4 +1,5 @@
 /** What the gateway knows about one request while it runs. */
+import type { CallCounts } from "../runtime/mod.ts";
 import type { DecodingSource } from "./select.ts";
 
 /** Who calls: a key, or anybody where no keys are configured. */
@@ -26,6 +27,8 @@ export interface RequestState {
   /** The strategy that was asked for and could not run. */
   fallback?: string | undefined;
   kvPolicy?: string;
+  /** Calls made to upstreams so far. */
+  readonly calls: CallCounts;
   /** Fields accepted without effect. */
   ignored: readonly string[];
 }
@@ -51,6 +54,8 @@ export function stateHeaders(state: RequestState, elapsedMs: number): [string, s
     ["x-decoding-fallback", state.fallback],
     ["x-kv-policy", state.kvPolicy],
     ["x-served-by", state.servedBy],
+    ["x-attempts", state.calls.attempts > 0 ? String(state.calls.attempts) : undefined],
+    ["x-fallbacks", state.calls.attempts > 0 ? String(state.calls.fallbacks) : undefined],
   ];
   return [
     ["x-request-id", state.id],

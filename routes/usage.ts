@@ -37,7 +37,7 @@ export function decodingOf(selection: Selection, results: Results) {
     source,
     params: parsed,
     models: Object.fromEntries(Object.entries(models).map(([role, { id }]) => [role, id])),
-    kv_policy: kv?.name ?? "full",
+    ...selection.entry.info.upstream ? {} : { kv_policy: kv?.name ?? "full" },
     // One prompt is the rule; its run stands here itself.
     ...runs.length === 1 ? runs[0] : { prompts: runs },
   };

@@ -17,6 +17,27 @@ export interface ModelInfo {
   readonly parameters?: number;
   /** A model with the same vocabulary that may propose tokens for this one. */
   readonly draft?: string;
+  /** Only of models that are computed elsewhere. */
+  readonly upstream?: UpstreamStatus;
+}
+
+/** What listings say about an upstream. No addresses, no keys. */
+export interface UpstreamStatus {
+  readonly engine: string;
+  /** Which route carries completions: "chat" or "completions". */
+  readonly kind: string;
+  /** Whether a server was asked what it can do, and answered. */
+  readonly probed: boolean;
+  readonly n: "native" | "emulated";
+  /** Most alternatives per token; null = no log-probabilities. */
+  readonly top_logprobs: number | null;
+  /** Sampling fields beyond the API's own. */
+  readonly sampling: readonly string[];
+  readonly replicas: readonly {
+    readonly running: number;
+    readonly circuit: "closed" | "open" | "half_open";
+    readonly healthy: boolean;
+  }[];
 }
 
 /** One served model. */

@@ -3,6 +3,7 @@
  * in mod.ts; nothing else reads them.
  */
 import { z } from "zod";
+import { upstreamSchema } from "./config_upstreams.ts";
 import { nearest } from "./nearest.ts";
 
 const strategyParams = z.record(z.string(), z.unknown());
@@ -35,10 +36,12 @@ export const configSchema = z.strictObject({
   host: z.string().min(1).default("127.0.0.1")
     .describe("Address to listen on; anything but loopback needs api_key_env or insecure"),
   port: z.int().min(0).max(65_535).default(8000).describe("Port to listen on; 0 takes a free one"),
-  models: z.array(z.string().min(1)).min(1).default(["decant-tiny", "decant-tiny-draft"])
+  models: z.array(z.string().min(1)).default(["decant-tiny", "decant-tiny-draft"])
     .describe(
       "Embedded ids, local folders or files, or hf:org/repo[@revision][/file.gguf]; first = default",
     ),
+  upstreams: z.record(z.string().min(1).max(256), upstreamSchema).default({})
+    .describe("Models computed by other servers, by public id"),
   backend: z.enum(["auto", "webgpu", "wasm", "cpu"]).default("auto")
     .describe("Where models run; auto takes the fastest one that works"),
   api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
@@ -62,6 +65,9 @@ export const configSchema = z.strictObject({
   cache_dir: z.string().min(1).optional()
     .describe("Folder for downloaded models; default: ~/.cache/decant/hub"),
   limits: limits.prefault({}),
+}).refine(({ models, upstreams }) => models.length > 0 || Object.keys(upstreams).length > 0, {
+  path: ["models"],
+  message: "there is no model and no upstream to serve",
 });
 
 /** A complete configuration. */
@@ -100,6 +106,7 @@ export const configKeys: readonly string[] = [
   ...Object.keys(configSchema.shape),
   ...Object.keys(limits.shape),
   ...Object.keys(alias.shape),
+  ...Object.keys(upstreamSchema.shape),
 ];
 
 function suggest(key: string): string {

@@ -6,6 +6,7 @@ export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
 export { choiceConstraint } from "./constraints/choice.ts";
+export { jsonSchemaConstraint } from "./constraints/json/mod.ts";
 export { ConstraintTooComplexError, regexConstraint } from "./constraints/regex/mod.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
 export {
@@ -25,4 +26,13 @@ export {
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
 export { createSha256 } from "./sha256.ts";
 export { encodePrompt } from "./prompt.ts";
+export {
+  createUpstream,
+  createUpstreams,
+  namedTokenizers,
+  type Upstream,
+  type UpstreamEvent,
+  type UpstreamHost,
+  type UpstreamSources,
+} from "./upstream/mod.ts";
 export { type Config, ConfigError, type ConfigInput, parseConfig } from "./config.ts";

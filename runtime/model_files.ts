@@ -31,14 +31,26 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   if (isGguf(path)) {
     return openGgufWith(path, (gguf) => ({ vocab: readGgufVocab(gguf.metadata) }));
   }
+  return { ...await openWeightFiles(path), vocab: await loadTokenizer(path) };
+}
+
+/**
+ * The vocabulary of a model folder or .gguf file, without its weights.
+ *
+ * @throws {FormatError | NotFoundError}
+ */
+export async function loadTokenizer(path: string): Promise<Vocab> {
+  if (isGguf(path)) {
+    using gguf = openGguf(path);
+    return readGgufVocab(gguf.metadata);
+  }
   const { folder } = splitPath(path);
-  const vocab = readTokenizerJson({
+  return readTokenizerJson({
     tokenizer: await readText(folder, "tokenizer.json"),
     config: await readOptionalText(folder, "tokenizer_config.json"),
     generation: await readOptionalText(folder, "generation_config.json"),
     chatTemplate: await readOptionalText(folder, "chat_template.jinja"),
   });
-  return { ...await openWeightFiles(path), vocab };
 }
 
 /** The same without the tokenizer. @throws {FormatError | NotFoundError} */

@@ -14,7 +14,12 @@ import { createMasker, deadEnd } from "./_constrain.ts";
 import type { Chunk, StopCheck, StrategyContext } from "./strategy.ts";
 
 /** What drawing depends on. */
-export type DrawingContext = StrategyContext<unknown, { readonly model: readonly ["generate"] }>;
+export type DrawingContext =
+  & StrategyContext<unknown, { readonly model: readonly ["generate"] }>
+  & {
+    /** Whether the strategy reads log-probabilities that the response does not show. */
+    readonly isScored?: boolean;
+  };
 
 /** One completion being drawn. */
 export interface Branch<T = Sampled> extends Disposable {
@@ -78,17 +83,24 @@ function branchOf(
 async function* drawFreely(
   session: Session<"generate">,
   sampling: SamplingParams,
-  { maxTokens, logprobs, ignoreStop }: DrawingContext,
+  { maxTokens, logprobs, ignoreStop, isScored = false }: DrawingContext,
   stops: StopCheck,
 ): Branch["draws"] {
-  const options = { sampling, maxTokens, topLogprobs: logprobs ?? 0, ignoreStop };
+  const options = {
+    sampling,
+    maxTokens,
+    topLogprobs: logprobs ?? 0,
+    ignoreStop,
+    logprobs: isScored || logprobs !== undefined,
+  };
   let drawn = 0;
   for await (const sampled of session.generate(options)) {
     drawn++;
     yield sampled;
     if (stops.push(sampled.text ?? sampled.token)) return "stop";
   }
-  return drawn < maxTokens ? "stop" : "length"; // only text may stop without showing a stop token
+  // Upstreams stop without showing a stop token.
+  return session.ended ?? (drawn < maxTokens ? "stop" : "length");
 }
 
 async function* drawMasked(
@@ -176,12 +188,25 @@ export function chunkOf(
   { models: { model }, logprobs }: DrawingContext,
 ): Chunk {
   if (!model.vocab) {
-    const text = draws.map((sampled) => sampled.text ?? "").join("");
-    return { choice, text, count: draws.length };
+    return {
+      choice,
+      text: draws.map((sampled) => sampled.text ?? "").join(""),
+      count: draws.reduce((sum, { count = 1 }) => sum + count, 0),
+      ...logprobs === undefined
+        ? {}
+        : { textLogprobs: draws.flatMap((sampled) => sampled.textLogprobs ?? []) },
+    };
   }
   const tokens = draws.map(({ token }) => token);
   if (logprobs === undefined) return { choice, tokens };
   return { choice, tokens, logprobs: draws.map(asLogprob) };
+}
+
+/** Log-probabilities of some drawn tokens, one per token. */
+export function logprobsOf(draws: readonly Sampled[]): number[] {
+  return draws.flatMap(({ textLogprobs, text, logprob }) =>
+    textLogprobs?.map((token) => token.logprob) ?? (text === undefined ? [logprob] : [])
+  );
 }
 
 function asLogprob({ token, logprob, top }: Sampled): TokenLogprob {

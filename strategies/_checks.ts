@@ -3,6 +3,8 @@ import {
   CapabilityError,
   ContextLengthError,
   encodePrompt,
+  isMessages,
+  type LanguageModel,
   requireCapabilities,
 } from "../runtime/mod.ts";
 import { z } from "zod";
@@ -57,6 +59,7 @@ export function checkRequest(request: RunRequest, params: unknown): readonly str
     requireCapabilities(model, needs, { strategy: strategy.name, role });
   }
   checkConstraint(request, roles);
+  checkDemand(request, Object.keys(roles));
   checkLengths(request);
   strategy.check?.(models, { params, choices, sampling, constraint });
   return Object.keys(roles);
@@ -69,7 +72,7 @@ function checkConstraint(
   const [first] = Object.keys(strategy.needs);
   const model = models[first!]!;
   const use = { strategy: strategy.name, role: first! };
-  if (logprobs !== undefined && !model.vocab) {
+  if (logprobs !== undefined && !tellsLogprobs(model)) {
     throw new CapabilityError(model.id, ["log-probabilities"], use);
   }
   if (!constraint) return;
@@ -78,6 +81,26 @@ function checkConstraint(
   for (const [role, needs] of Object.entries(strategy.constrainedNeeds ?? {})) {
     if (!Object.hasOwn(roles, role)) continue;
     requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
+  }
+}
+
+/** Whether a model tells how likely what it drew was. */
+export function tellsLogprobs({ vocab, topLogprobs }: LanguageModel): boolean {
+  return vocab !== undefined || topLogprobs !== undefined;
+}
+
+/** What models could only ignore is refused. */
+function checkDemand(request: RunRequest, roles: readonly string[]): void {
+  const { strategy, models, prompt, sampling, logprobs, chat, stopTokens, ignoreStop, kv } =
+    request;
+  const isChat = isMessages(prompt);
+  const demand = { sampling, logprobs, chat, isChat, stopTokens, ignoreStop, kv };
+  for (const role of roles) {
+    const model = models[role]!;
+    const lacking = model.lacks?.(demand) ?? [];
+    if (lacking.length > 0) {
+      throw new CapabilityError(model.id, lacking, { strategy: strategy.name, role });
+    }
   }
 }
 

@@ -1,5 +1,12 @@
 /** Turns one choice's tokens into text events: whole characters, no stop string, no token too many. */
-import type { Candidate, TokenId, TokenLogprob, Vocab } from "../runtime/mod.ts";
+import type {
+  Candidate,
+  TextCandidate,
+  TextLogprob,
+  TokenId,
+  TokenLogprob,
+  Vocab,
+} from "../runtime/mod.ts";
 import {
   advanceStops,
   completedStop,
@@ -8,7 +15,7 @@ import {
   type StopState,
 } from "./_stop_strings.ts";
 import type { StopRules } from "./_stop_check.ts";
-import type { RunEvent, TextCandidate, TextLogprob } from "./run.ts";
+import type { RunEvent } from "./run.ts";
 import type { Chunk } from "./strategy.ts";
 import { bytesOf, incompleteSuffix, textOf } from "./_utf8.ts";
 
@@ -24,6 +31,8 @@ interface Held {
   readonly token: TokenId | undefined;
   readonly bytes: Uint8Array;
   readonly logprob: TokenLogprob | undefined;
+  /** The same of tokens without an id; several where their bytes are not quite the text's. */
+  readonly textLogprobs?: readonly TextLogprob[];
 }
 
 /**
@@ -60,7 +69,9 @@ export class ChoiceOutput {
     if ("text" in chunk) {
       if (this.#done) return;
       this.#count += chunk.count;
-      yield* this.#take({ token: undefined, bytes: bytesOf(chunk.text), logprob: undefined });
+      for (const piece of heldText(chunk)) {
+        if (!this.#done) yield* this.#take(piece);
+      }
     } else {
       if (this.#rules.logprobs && chunk.logprobs?.length !== chunk.tokens.length) {
         throw new TypeError("A strategy gave tokens without the log-probabilities asked for");
@@ -147,14 +158,38 @@ export class ChoiceOutput {
       text,
       tokens,
       ...this.#rules.logprobs
-        ? { logprobs: leaving.map((piece) => textLogprob(piece, this.#rules.vocab!)) }
+        ? { logprobs: leaving.flatMap((piece) => logprobsOf(piece, this.#rules.vocab)) }
         : {},
     };
   }
 }
 
-function textLogprob({ bytes, logprob }: Held, vocab: Vocab): TextLogprob {
-  const { logprob: value, top } = logprob!;
+/** Token by token where the tokens' bytes are the text's; otherwise in one piece. */
+function heldText({ text, textLogprobs }: Extract<Chunk, { readonly text: string }>): Held[] {
+  const bytes = bytesOf(text);
+  const shared = { token: undefined, logprob: undefined };
+  if (!textLogprobs) return [{ ...shared, bytes }];
+  const told = textLogprobs.flatMap((entry) => entry.bytes);
+  if (told.length !== bytes.length || !bytes.every((byte, i) => byte === told[i])) {
+    return [{ ...shared, bytes, textLogprobs }];
+  }
+  return textLogprobs.map((entry) => ({
+    ...shared,
+    bytes: Uint8Array.from(entry.bytes),
+    textLogprobs: [entry],
+  }));
+}
+
+function logprobsOf(piece: Held, vocab: Vocab | undefined): readonly TextLogprob[] {
+  if (piece.textLogprobs) return piece.textLogprobs;
+  return piece.logprob ? [textLogprob(piece.bytes, piece.logprob, vocab!)] : [];
+}
+
+function textLogprob(
+  bytes: Uint8Array,
+  { logprob: value, top }: TokenLogprob,
+  vocab: Vocab,
+): TextLogprob {
   return {
     token: textOf(bytes),
     bytes: [...bytes],

@@ -30,8 +30,8 @@ export function scopeModels(
   for (const role of roles) {
     const model = request.models[role]!;
     const meter = createMeter();
-    const { id, cacheSalt, kv } = request;
-    const scope: RequestScope = { id, signal, meter, cacheSalt, kv };
+    const { id, cacheSalt, kv, calls } = request;
+    const scope: RequestScope = { id, signal, meter, cacheSalt, kv, calls };
     meters[role] = meter;
     models[role] = scopeModel(model, scope, request, open);
   }
@@ -55,6 +55,7 @@ function scopeModel(
     vocab: model.vocab,
     contextLength: model.contextLength,
     capabilities: model.capabilities,
+    topLogprobs: model.topLogprobs,
     session: (prompt, options) =>
       tracked(model.session(prompt, { chat, ...options, scope }), open) as Session,
   };

@@ -9,7 +9,15 @@
  */
 import { z } from "zod";
 import { CapabilityError } from "../runtime/mod.ts";
-import { branchSeeds, chunkOf, complete, type Completion, openBranches } from "./_branches.ts";
+import { tellsLogprobs } from "./_checks.ts";
+import {
+  branchSeeds,
+  chunkOf,
+  complete,
+  type Completion,
+  logprobsOf,
+  openBranches,
+} from "./_branches.ts";
 import { StrategyParamError } from "./_errors.ts";
 import { defineStrategy } from "./strategy.ts";
 
@@ -34,7 +42,7 @@ export const bestOfN = defineStrategy({
     if (choices > samples) {
       throw new StrategyParamError(name, "n", `${choices} choices of ${samples} samples`);
     }
-    if (!model.vocab) {
+    if (!tellsLogprobs(model)) {
       throw new CapabilityError(model.id, ["log-probabilities"], { strategy: name, role: "model" });
     }
   },
@@ -42,33 +50,35 @@ export const bestOfN = defineStrategy({
     const { sampling, choices, params, trace } = context;
     const seeds = branchSeeds(sampling.seed, params.num_samples);
     const samples = await complete(
-      openBranches(context, seeds.map((seed) => ({ ...sampling, seed }))),
+      openBranches({ ...context, isScored: true }, seeds.map((seed) => ({ ...sampling, seed }))),
     );
     const ranked = samples
       .map((sample, index) => ({ ...sample, index, ...scoresOf(sample) }))
       .sort((a, b) => compare(b[params.score], a[params.score]) || a.index - b.index);
-    for (const { index, sum_logprob: sum, mean_logprob: mean, draws } of ranked) {
-      trace({ type: "sample", index, sum_logprob: sum, mean_logprob: mean, tokens: draws.length });
+    for (const { index, sum_logprob: sum, mean_logprob: mean, tokens } of ranked) {
+      trace({ type: "sample", index, sum_logprob: sum, mean_logprob: mean, tokens });
     }
     const best = ranked.slice(0, choices);
     for (const [choice, { draws }] of best.entries()) yield chunkOf(choice, draws, context);
     return {
       reasons: best.map(({ reason }) => reason),
       metrics: { samples: samples.length },
-      choices: best.map(({ index, sum_logprob, mean_logprob, draws }) => ({
+      choices: best.map(({ index, sum_logprob, mean_logprob, tokens }) => ({
         sample: index,
         score: params.score === "mean_logprob" ? mean_logprob : sum_logprob,
         sum_logprob,
         mean_logprob,
-        tokens: draws.length,
+        tokens,
       })),
     };
   },
 });
 
-function scoresOf({ draws }: Completion): { sum_logprob: number; mean_logprob: number } {
-  const sum = draws.reduce((total, { logprob }) => total + logprob, 0);
-  return { sum_logprob: sum, mean_logprob: draws.length > 0 ? sum / draws.length : 0 };
+function scoresOf({ draws }: Completion) {
+  const logprobs = logprobsOf(draws);
+  const sum = logprobs.reduce((total, logprob) => total + logprob, 0);
+  const tokens = logprobs.length;
+  return { sum_logprob: sum, mean_logprob: tokens > 0 ? sum / tokens : 0, tokens };
 }
 
 /** Also orders infinities, whose difference is not a number. */

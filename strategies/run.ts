@@ -1,5 +1,6 @@
 /** Runs any strategy for one request: checks, scope, stop strings, limits, usage, cancellation. */
 import {
+  type CallCounts,
   type ChatOptions,
   ClosedError,
   type Constraint,
@@ -9,6 +10,7 @@ import {
   type Meter,
   type Prompt,
   type SamplingParams,
+  type TextLogprob,
   type TokenId,
 } from "../runtime/mod.ts";
 import { checkRequest, parseParams } from "./_checks.ts";
@@ -19,6 +21,7 @@ import { compileStops } from "./_stop_strings.ts";
 import type { Chunk, Finish, Roles, Strategy, StrategyContext } from "./strategy.ts";
 
 export { RoleError, StrategyParamError } from "./_errors.ts";
+export type { TextCandidate, TextLogprob } from "../runtime/mod.ts";
 
 /** How much the response tells about the decoding. */
 export type TraceLevel = "none" | "summary" | "steps";
@@ -51,18 +54,8 @@ export interface RunRequest {
   readonly signal: AbortSignal;
   /** Milliseconds, never going back: lets strategies measure what passes cost. */
   readonly clock?: () => number;
-}
-
-/** A token's text, bytes and log-probability. */
-export interface TextCandidate {
-  readonly token: string;
-  readonly bytes: readonly number[];
-  readonly logprob: number;
-}
-
-/** Log-probabilities of one emitted token. */
-export interface TextLogprob extends TextCandidate {
-  readonly top: readonly TextCandidate[];
+  /** Counts the calls made to upstreams. @default nobody counts */
+  readonly calls?: CallCounts;
 }
 
 /** Output in order. Per choice: any number of "text", then exactly one "finish". */
@@ -226,10 +219,12 @@ function resultOf(
   steps: readonly Readonly<Record<string, unknown>>[],
 ): RunResult {
   const spent = Object.values(meters);
+  // A strategy may answer without its first model.
+  const prompted = spent.find(({ promptTokens }) => promptTokens > 0) ?? spent[0]!;
   return {
     usage: {
-      promptTokens: spent[0]!.promptTokens,
-      cachedTokens: spent[0]!.cachedTokens,
+      promptTokens: prompted.promptTokens,
+      cachedTokens: prompted.cachedTokens,
       completionTokens: outputs.reduce((sum, { count }) => sum + count, 0),
       drawnTokens: spent.reduce((sum, { drawnTokens }) => sum + drawnTokens, 0),
     },

@@ -7,6 +7,7 @@ import type {
   Prompt,
   Rng,
   SamplingParams,
+  TextLogprob,
   TokenId,
   TokenLogprob,
 } from "../runtime/mod.ts";
@@ -87,6 +88,8 @@ export type Chunk =
       readonly text: string;
       /** How many tokens the text stands for. */
       readonly count: number;
+      /** Its tokens, where log-probabilities were asked for. */
+      readonly textLogprobs?: readonly TextLogprob[];
     }
   );
 
