@@ -32,18 +32,19 @@ const tries = new WeakMap<Vocab, ByteTrie>();
 /** The trie of a vocabulary, made once. */
 export function byteTrie(vocab: Vocab): ByteTrie {
   let trie = tries.get(vocab);
-  if (!trie) tries.set(vocab, trie = build(vocab));
+  if (!trie) tries.set(vocab, trie = buildTrie(vocab, () => true));
   return trie;
 }
 
-function build(vocab: Vocab): ByteTrie {
+/** The trie of the tokens whose bytes are wanted; `isText` covers all tokens. */
+export function buildTrie(vocab: Vocab, isWanted: (bytes: Uint8Array) => boolean): ByteTrie {
   const isText = new Uint8Array(vocab.size);
   const texts: { readonly bytes: Uint8Array; readonly token: TokenId }[] = [];
   for (let token = 0; token < vocab.size; token++) {
     const bytes = vocab.bytes(token);
     if (bytes.length === 0 || vocab.isSpecial(token) || vocab.stopTokens.has(token)) continue;
     isText[token] = 1;
-    texts.push({ bytes, token });
+    if (isWanted(bytes)) texts.push({ bytes, token });
   }
   texts.sort((a, b) => compare(a.bytes, b.bytes));
   return { ...layOut(texts), isText };

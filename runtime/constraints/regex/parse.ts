@@ -17,15 +17,17 @@ import { readClass, readEscape } from "./escapes.ts";
 import type { Expression } from "./syntax.ts";
 
 /**
+ * @param isSearch whether the pattern may match anywhere in the text, as `RegExp.test` and JSON
+ *   Schema have it: then `^` and `$` at the ends of the outermost alternatives mean what they say
  * @throws {FormatError} with the offset of what is malformed or not supported
  * @throws {ConstraintTooComplexError} above a limit on length, nesting or repetition
  */
-export function parseRegex(pattern: string, limits: RegexLimits): Expression {
+export function parseRegex(pattern: string, limits: RegexLimits, isSearch = false): Expression {
   if (pattern.length > limits.maxPatternBytes || utf8Length(pattern) > limits.maxPatternBytes) {
     throw new ConstraintTooComplexError("bytes in the pattern", limits.maxPatternBytes);
   }
   const cursor = new Cursor(pattern);
-  const expression = readChoice(cursor, limits, 0);
+  const expression = readChoice(cursor, limits, 0, isSearch);
   if (cursor.peek() !== "") throw cursor.error('")" closes no group');
   return expression;
 }
@@ -34,18 +36,39 @@ function utf8Length(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 
-function readChoice(cursor: Cursor, limits: RegexLimits, depth: number): Expression {
-  const parts = [readSequence(cursor, limits, depth)];
-  while (cursor.eat("|")) parts.push(readSequence(cursor, limits, depth));
+function readChoice(
+  cursor: Cursor,
+  limits: RegexLimits,
+  depth: number,
+  isSearch = false,
+): Expression {
+  const parts = [readSequence(cursor, limits, depth, isSearch)];
+  while (cursor.eat("|")) parts.push(readSequence(cursor, limits, depth, isSearch));
   return parts.length === 1 ? parts[0]! : { kind: "choice", parts };
 }
 
-function readSequence(cursor: Cursor, limits: RegexLimits, depth: number): Expression {
+const anyText: Expression = {
+  kind: "repeat",
+  part: { kind: "set", set: codePoints([[0, 0x10ffff]]) },
+  min: 0,
+  max: Infinity,
+};
+
+function readSequence(
+  cursor: Cursor,
+  limits: RegexLimits,
+  depth: number,
+  isSearch: boolean,
+): Expression {
   const parts: Expression[] = [];
-  if (depth === 0) cursor.eat("^");
+  const hasStart = depth === 0 && cursor.eat("^");
+  if (isSearch && !hasStart) parts.push(anyText);
   for (;;) {
     const character = cursor.peek();
-    if (character === "" || character === "|" || character === ")") break;
+    if (character === "" || character === "|" || character === ")") {
+      if (isSearch) parts.push(anyText);
+      break;
+    }
     if (character === "$" && depth === 0 && isLast(cursor)) {
       cursor.next();
       break;

@@ -1,0 +1,129 @@
+/** What the beginning of a number can still become. */
+import { atScale, compareDecimals, type Decimal, decimalOf, isMultiple } from "./decimal.ts";
+import type { NumberRule } from "./program.ts";
+import { fail, open, pass, type Verdict } from "./verdict.ts";
+
+/** Digits a number may have before the point, behind it, and in its exponent. */
+export const digitLimits = { whole: 24, fraction: 24, exponent: 2 } as const;
+
+/** Whether a number satisfies a rule. */
+export function satisfies(value: Decimal, rule: NumberRule): boolean {
+  if (!isWithin(value, rule)) return false;
+  if (rule.values && !rule.values.some((v) => compareDecimals(v, value) === 0)) return false;
+  return rule.multiples.every((divisor) => isMultiple(value, divisor));
+}
+
+function isWithin(value: Decimal, rule: NumberRule): boolean {
+  const { min, max } = rule;
+  if (min !== undefined) {
+    const order = compareDecimals(value, min);
+    if (order < 0 || (order === 0 && rule.minIsExclusive)) return false;
+  }
+  if (max !== undefined) {
+    const order = compareDecimals(value, max);
+    if (order > 0 || (order === 0 && rule.maxIsExclusive)) return false;
+  }
+  return true;
+}
+
+/**
+ * What a rule says about every number that begins with `text` and has no exponent: `fail` if none
+ * satisfies it, `pass` if all do as far as bounds tell, else `open`.
+ */
+export function judgeBeginning(text: string, rule: NumberRule): Verdict {
+  const isNegative = text.startsWith("-");
+  const [whole = "", fraction] = (isNegative ? text.slice(1) : text).split(".");
+  let canPass = false;
+  let canFail = rule.values !== undefined || rule.multiples.length > 0;
+  for (const range of ranges(whole, fraction)) {
+    const signed = isNegative ? mirror(range) : range;
+    if (!canPass && holdsSome(signed, rule)) canPass = true;
+    if (!canFail && !holdsAll(signed, rule)) canFail = true;
+    if (canPass && canFail) return open;
+  }
+  return canPass ? canFail ? open : pass : fail;
+}
+
+/** Numbers from `lo` to `hi`, at a common scale; the far end from zero is not included. */
+interface Range {
+  readonly lo: bigint;
+  readonly hi: bigint;
+  readonly scale: number;
+  readonly isNegative: boolean;
+  /** The number nearest to zero alone. */
+  readonly isPoint: boolean;
+}
+
+function* ranges(whole: string, fraction: string | undefined): Generator<Range> {
+  if (whole === "") {
+    const hi = 10n ** BigInt(digitLimits.whole);
+    return yield { lo: 0n, hi, scale: 0, isNegative: false, isPoint: false };
+  }
+  if (fraction !== undefined) {
+    const lo = BigInt(whole + fraction);
+    const isPoint = fraction.length >= digitLimits.fraction;
+    return yield { lo, hi: lo + 1n, scale: fraction.length, isNegative: false, isPoint };
+  }
+  const lo = BigInt(whole);
+  const more = whole === "0" ? 0 : digitLimits.whole - whole.length;
+  for (let power = 1n, i = 0; i <= more; i++, power *= 10n) {
+    yield { lo: lo * power, hi: (lo + 1n) * power, scale: 0, isNegative: false, isPoint: false };
+  }
+}
+
+function mirror({ lo, hi, scale, isPoint }: Range): Range {
+  return { lo: -hi, hi: -lo, scale, isNegative: true, isPoint };
+}
+
+function holdsAll({ lo, hi, scale }: Range, rule: NumberRule): boolean {
+  return isWithin({ digits: lo, scale }, rule) && isWithin({ digits: hi, scale }, rule);
+}
+
+/** Whether some number of the range satisfies the rule. */
+function holdsSome(range: Range, rule: NumberRule): boolean {
+  const { isNegative, isPoint, scale } = range;
+  const near = { digits: isNegative ? range.hi : range.lo, scale };
+  if (satisfies(near, rule)) return true;
+  if (isPoint) return false;
+  const far = { digits: isNegative ? range.lo : range.hi, scale };
+  const isInside = (value: Decimal) =>
+    isNegative
+      ? compareDecimals(far, value) < 0 && compareDecimals(value, near) <= 0
+      : compareDecimals(near, value) <= 0 && compareDecimals(value, far) < 0;
+  if (rule.values) return rule.values.some((v) => isInside(v) && satisfies(v, rule));
+  return holdsMultiple(range, rule);
+}
+
+/** The part of the range within the bounds, and whether a multiple of all divisors is in it. */
+function holdsMultiple(range: Range, rule: NumberRule): boolean {
+  const divisors = rule.multiples;
+  const limits = [rule.min, rule.max].filter((limit) => limit !== undefined);
+  const scale = Math.max(range.scale, ...[...divisors, ...limits].map((d) => d.scale)) + 1;
+  const at = (value: Decimal) => atScale(value, scale);
+  const step = divisors.length === 0 ? 1n : divisors.map(at).reduce(leastCommonMultiple);
+  let lo = at({ digits: range.lo, scale: range.scale }) + (range.isNegative ? 1n : 0n);
+  let hi = at({ digits: range.hi, scale: range.scale }) - (range.isNegative ? 0n : 1n);
+  if (rule.min) lo = larger(lo, at(rule.min) + (rule.minIsExclusive ? 1n : 0n));
+  if (rule.max) hi = -larger(-hi, -(at(rule.max) - (rule.maxIsExclusive ? 1n : 0n)));
+  return floorDivide(hi, step) * step >= lo;
+}
+
+function larger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function floorDivide(a: bigint, b: bigint): bigint {
+  const quotient = a / b;
+  return a % b !== 0n && a < 0n ? quotient - 1n : quotient;
+}
+
+function leastCommonMultiple(a: bigint, b: bigint): bigint {
+  let [x, y] = [a, b];
+  while (y !== 0n) [x, y] = [y, x % y];
+  return a / x * b;
+}
+
+/** The verdict on a finished number. */
+export function judgeNumber(text: string, rule: NumberRule): Verdict {
+  return satisfies(decimalOf(text), rule) ? pass : fail;
+}

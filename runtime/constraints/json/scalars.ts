@@ -1,0 +1,180 @@
+/** Keywords about types, numbers and enumerations, and the ones that are refused. */
+import type { Compiling } from "./compile.ts";
+import { type Decimal, decimalOf } from "./decimal.ts";
+import { jsonType, type NumberRule } from "./program.ts";
+import { isObject, type JsonObject, type Place, schemaError } from "./resources.ts";
+
+const typeBits: ReadonlyMap<unknown, number> = new Map(Object.entries(jsonType));
+
+/** `type`: allowed types, and whether numbers must be integers. */
+export function readTypes(
+  { type }: JsonObject,
+  { at }: Place,
+): { readonly types: number; readonly isInteger: boolean } {
+  if (type === undefined) return { types: 63, isInteger: false };
+  const names: readonly unknown[] = Array.isArray(type) ? type : [type];
+  let types = 0;
+  for (const name of names) {
+    const bit = name === "integer" ? jsonType.number : typeBits.get(name);
+    if (bit === undefined) throw schemaError(`"type" has an unknown value`, at);
+    types |= bit;
+  }
+  return { types, isInteger: names.includes("integer") && !names.includes("number") };
+}
+
+/** What `enum` and `const` allow, by type. */
+interface Values {
+  readonly types: number;
+  readonly literals: number;
+  readonly numbers: readonly Decimal[];
+  readonly strings: readonly string[];
+  /** Where lists or objects are among the values: schemas of which one must hold. */
+  readonly compounds: readonly number[] | undefined;
+}
+
+/** @throws {FormatError} | {ConstraintTooComplexError} */
+export function readValues(
+  schema: JsonObject,
+  place: Place,
+  compiling: Compiling,
+): Values | undefined {
+  const lists: (readonly unknown[])[] = [];
+  if (schema.enum !== undefined) {
+    if (!Array.isArray(schema.enum)) throw schemaError(`"enum" must be a list`, place.at);
+    lists.push(schema.enum);
+  }
+  if (Object.hasOwn(schema, "const") && schema.const !== undefined && compiling.draft !== "4") {
+    lists.push([schema.const]);
+  }
+  if (lists.length === 0) return undefined;
+  let values = lists[0]!;
+  if (lists[1]) values = values.filter((v) => JSON.stringify(v) === JSON.stringify(lists[1]![0]));
+  compiling.tallies.values.add(values.length);
+  return sortValues(values, place, compiling);
+}
+
+function sortValues(values: readonly unknown[], place: Place, compiling: Compiling): Values {
+  let types = 0;
+  let literals = 0;
+  const numbers: Decimal[] = [];
+  const strings: string[] = [];
+  const compounds: number[] = [];
+  for (const [i, value] of values.entries()) {
+    if (value === null) [types, literals] = [types | jsonType.null, literals | 1];
+    else if (typeof value === "boolean") {
+      [types, literals] = [types | jsonType.boolean, literals | (value ? 2 : 4)];
+    } else if (typeof value === "number") {
+      types |= jsonType.number;
+      numbers.push(decimalOf(String(value)));
+    } else if (typeof value === "string") {
+      if (!value.isWellFormed()) throw schemaError("a string has a lone surrogate", place.at);
+      types |= jsonType.string;
+      strings.push(value);
+    } else {
+      types |= Array.isArray(value) ? jsonType.array : jsonType.object;
+      compounds.push(compiling.child(place, `enum/${i}`, schemaOfValue(value)));
+    }
+  }
+  if (compounds.length === 0) return { types, literals, numbers, strings, compounds: undefined };
+  const scalars = values.filter((v) => typeof v !== "object" || v === null);
+  // An object as a value: the schema that only it satisfies, beside one for the plain values.
+  const plain = scalars.length === 0 ? [] : [compiling.child(place, "enum", { enum: scalars })];
+  return { types, literals, numbers, strings, compounds: [...plain, ...compounds] };
+}
+
+/** The schema that a value alone satisfies. */
+function schemaOfValue(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    return {
+      type: "array",
+      prefixItems: value.map(schemaOfValue),
+      items: false,
+      minItems: value.length,
+      maxItems: value.length,
+    };
+  }
+  if (!isObject(value)) return { enum: [value] };
+  const properties = Object.fromEntries(
+    Object.entries(value).map(([key, member]) => [key, schemaOfValue(member)]),
+  );
+  return {
+    type: "object",
+    properties,
+    required: Object.keys(value),
+    additionalProperties: false,
+  };
+}
+
+/** Bounds, multiples and listed values; undefined where every number is fine. */
+export function readNumberRule(
+  schema: JsonObject,
+  { at }: Place,
+  isInteger: boolean,
+  values: readonly Decimal[] | undefined,
+): NumberRule | undefined {
+  const read = (key: string): Decimal | undefined => {
+    const value = schema[key];
+    if (value === undefined || typeof value === "boolean") return undefined;
+    if (typeof value !== "number" || !Number.isFinite(value)) {
+      throw schemaError(`"${key}" must be a number`, at);
+    }
+    return decimalOf(String(value));
+  };
+  const multipleOf = read("multipleOf");
+  if (multipleOf && multipleOf.digits <= 0n) throw schemaError(`"multipleOf" must be above 0`, at);
+  const lower = bound(
+    read("minimum"),
+    read("exclusiveMinimum"),
+    schema.exclusiveMinimum === true,
+    1,
+  );
+  const upper = bound(
+    read("maximum"),
+    read("exclusiveMaximum"),
+    schema.exclusiveMaximum === true,
+    -1,
+  );
+  const multiples = [...multipleOf ? [multipleOf] : [], ...isInteger ? [decimalOf("1")] : []];
+  if (!lower.value && !upper.value && multiples.length === 0 && !values) return undefined;
+  return {
+    min: lower.value,
+    minIsExclusive: lower.isExclusive,
+    max: upper.value,
+    maxIsExclusive: upper.isExclusive,
+    multiples,
+    values,
+  };
+}
+
+/** The tighter of an inclusive and an exclusive bound; draft 4 says exclusive by a flag. */
+function bound(
+  inclusive: Decimal | undefined,
+  exclusive: Decimal | undefined,
+  flag: boolean,
+  sign: 1 | -1,
+) {
+  if (!inclusive) return { value: exclusive, isExclusive: exclusive !== undefined };
+  if (!exclusive) return { value: inclusive, isExclusive: flag };
+  const scale = Math.max(inclusive.scale, exclusive.scale);
+  const at = ({ digits, scale: own }: Decimal) => digits * 10n ** BigInt(scale - own);
+  const isTighter = sign * Number(at(exclusive) - at(inclusive)) >= 0;
+  return { value: isTighter ? exclusive : inclusive, isExclusive: isTighter };
+}
+
+/** Keywords that say something about validity and that are not enforced while the text is written. */
+const refused = ["$dynamicRef", "$recursiveRef", "unevaluatedItems", "propertyDependencies"];
+
+/** @throws {FormatError} naming the first keyword that cannot be enforced */
+export function requireSupported(schema: JsonObject, { at }: Place, { draft }: Compiling): void {
+  for (const key of refused) {
+    const value = schema[key];
+    if (value === undefined || value === true) continue;
+    if (isObject(value) && Object.keys(value).length === 0) continue;
+    throw schemaError(`the keyword "${key}" is not supported`, at);
+  }
+  for (const key of ["contentEncoding", "contentMediaType", "contentSchema"]) {
+    if (schema[key] !== undefined && draft === "7") {
+      throw schemaError(`the keyword "${key}" is not supported`, at);
+    }
+  }
+}
