@@ -121,6 +121,8 @@ export interface AttentionRow {
   readonly readFrom?: Uint32Array;
   /** Chooses what each token reads, instead of `read`. */
   readonly rule?: ReadRule;
+  /** First token of the row that does; those before read everything. @default 0 */
+  readonly ruleFrom?: number;
   /** Signals to record about what this row's tokens look at and write. @default none */
   readonly signals?: readonly KvSignal[];
   /** See `Row.treeMask`. */
@@ -138,6 +140,11 @@ export interface Rope {
 
 /** What a forward pass may do. All outputs are new tensors that live until the step ends. */
 export interface Ops {
+  /**
+   * Runs `build`, a part of the step, and frees what it made except tensors within its result, which
+   * live on until the step ends. Missing where memory is reused without it.
+   */
+  readonly scoped?: <T>(build: () => T) => T;
   /** Rows of `table` [vocab, hidden] -> [tokens, hidden]. */
   embed(table: Tensor, tokens: Uint32Array): Tensor;
   /**

@@ -128,6 +128,21 @@ function runAdapters(
   return queries;
 }
 
+/**
+ * Runs one layer on x, which is freed with the layer's intermediate results, so that a step of many
+ * tokens needs the memory of one layer and not of all of them.
+ */
+export function runLayer(
+  ops: Ops,
+  step: DecoderStep,
+  x: Tensor,
+  layer: (x: Tensor) => Tensor,
+): Tensor {
+  if (ops.scoped === undefined) return layer(x);
+  using _input = x;
+  return ops.scoped(() => ({ output: layer(x), kept: memories.get(step) })).output;
+}
+
 /** Picks out the hidden states that a step wants, and turns the last ones into logits. */
 export function createOutput(ops: Ops, step: DecoderStep): {
   /** To be told of the state before each layer. */

@@ -13,6 +13,7 @@ import {
   loadEnds,
   loadFfn,
   project,
+  runLayer,
 } from "./_decoder.ts";
 import type { Decoder } from "./decoder.ts";
 import type { Loader } from "./loader.ts";
@@ -37,13 +38,15 @@ export function llama(load: Loader): Decoder {
       let x = ops.embed(ends.embedding, step.tokens);
       for (const [index, layer] of layers.entries()) {
         output.before(index, x);
-        const h = ops.rmsNorm(x, layer.attentionNorm, eps);
-        const q = ops.rope(project(ops, h, layer.q), step.positions, rope);
-        const k = ops.rope(project(ops, h, layer.k), step.positions, rope);
-        const v = project(ops, h, layer.v);
-        const mixed = attend(ops, step, config, index, { hidden: h, q, k, v });
-        x = ops.add(x, project(ops, mixed, layer.o));
-        x = ops.add(x, feedForward(ops, ops.rmsNorm(x, layer.ffnNorm, eps), layer.ffn));
+        x = runLayer(ops, step, x, (x) => {
+          const h = ops.rmsNorm(x, layer.attentionNorm, eps);
+          const q = ops.rope(project(ops, h, layer.q), step.positions, rope);
+          const k = ops.rope(project(ops, h, layer.k), step.positions, rope);
+          const v = project(ops, h, layer.v);
+          const mixed = attend(ops, step, config, index, { hidden: h, q, k, v });
+          const y = ops.add(x, project(ops, mixed, layer.o));
+          return ops.add(y, feedForward(ops, ops.rmsNorm(y, layer.ffnNorm, eps), layer.ffn));
+        });
       }
       return output.finish(x, ends, config);
     },

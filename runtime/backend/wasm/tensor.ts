@@ -60,9 +60,11 @@ export function wasmTensor(op: string, tensor: Tensor, heap: Heap): WasmTensor {
 
 /** What is allocated while a step is recorded, and freed at its end. */
 export class Scope {
+  /** What goes at the end of the step, and of the innermost part of it. */
+  #step: Disposable[] | undefined;
   #open: Disposable[] | undefined;
   /** What ops of one step compute once and share, by what it was computed from. */
-  readonly shared = new Map<unknown, unknown>();
+  readonly shared = new Map<string, Map<object, unknown>>();
 
   constructor(readonly heap: Heap) {}
 
@@ -73,11 +75,22 @@ export class Scope {
     return this.#keep(new WasmTensor(this.heap, label, shape, "f32", address, bytes));
   }
 
-  /** A block for tables and intermediate results. */
-  block(label: string, bytes: number): number {
+  /** A block for intermediate results, freed with the tensors made beside it. */
+  scratch(label: string, bytes: number): number {
     const address = this.heap.take(label, bytes);
     this.#keep({ [Symbol.dispose]: () => this.heap.give(address, bytes) });
     return address;
+  }
+
+  /** A block for tables, freed at the end of the step. */
+  block(label: string, bytes: number): number {
+    const open = this.#open;
+    this.#open = this.#step;
+    try {
+      return this.scratch(label, bytes);
+    } finally {
+      this.#open = open;
+    }
   }
 
   /** Frees `resource` at the end of the step. */
@@ -94,6 +107,24 @@ export class Scope {
   run<T>(build: () => T): T {
     if (this.#open !== undefined) throw new ClosedError("record() cannot be nested");
     const made: Disposable[] = [];
+    this.#step = this.#open = made;
+    const kept = new Set<unknown>();
+    try {
+      const result = build();
+      collectTensors(result, kept);
+      return result;
+    } finally {
+      this.#step = this.#open = undefined;
+      this.shared.clear();
+      for (const resource of made) if (!kept.has(resource)) resource[Symbol.dispose]();
+    }
+  }
+
+  /** As {@link run} within a step: what `build` returns lives on in the part around it. */
+  within<T>(build: () => T): T {
+    const outer = this.#open;
+    if (outer === undefined) throw new ClosedError("Ops were used outside of record()");
+    const made: Disposable[] = [];
     this.#open = made;
     const kept = new Set<unknown>();
     try {
@@ -101,9 +132,19 @@ export class Scope {
       collectTensors(result, kept);
       return result;
     } finally {
-      this.#open = undefined;
-      this.shared.clear();
-      for (const resource of made) if (!kept.has(resource)) resource[Symbol.dispose]();
+      this.#open = outer;
+      this.#forgetTensors();
+      for (const resource of made) {
+        if (kept.has(resource)) outer.push(resource);
+        else resource[Symbol.dispose]();
+      }
+    }
+  }
+
+  /** Drops what was computed from tensors: it may have been made in the part that ends. */
+  #forgetTensors(): void {
+    for (const byKey of this.shared.values()) {
+      for (const key of byKey.keys()) if (key instanceof WasmTensor) byKey.delete(key);
     }
   }
 }
