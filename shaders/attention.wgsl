@@ -10,7 +10,7 @@
 // Bindings  0 params, 1 q, 2 keys, 3 values, 4 step_data, 5 y, 6 stats
 // Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces)
 // Limits    head_dim <= 256; tokens <= 65535; slots of a row <= 64 * 32768.
-// Order     slots in parts of 64 in the order of the page table. Within a part: dot products as four chains over quads of
+// Order     visible slots in parts of 64 in the order of the page table. Within a part: dot products as four chains over quads of
 //           dimensions; maximum; sums over slots as one chain. Parts are joined one by one. Where pages lie, how a prompt was
 //           cut and what other rows do changes nothing; attention_merge joins the parts of SPLIT in the same order to the bit.
 
@@ -76,12 +76,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let entry = step_data[row + 3u] + 3u * table_group;
   let count = step_data[entry];
   let pages = step_data[entry + 1u];
-  let mask = step_data[row + 4u]; // 0: causal
   let before = count - length;
   let own = token - start;
-  let mask_row = mask + own * ((length + 31u) / 32u);
-  // Causal tokens see nothing after themselves; under a mask any token of the row may be seen.
-  let end = select(count, before + own + 1u, mask == 0u);
+  // In a tree, the list of the row's tokens that this one sees; 0: those up to itself. Either way slots are taken without
+  // gaps, so that a token of a tree is computed as it would be in a sequence of its own.
+  let seen = step_data[row + 5u];
+  var own_count = own + 1u;
+  var own_list = 0u;
+  if (seen != 0u) {
+    own_count = step_data[seen + 2u * own];
+    own_list = step_data[seen + 2u * own + 1u];
+  }
+  let end = before + own_count;
 
   for (var i = lane; i < params.quads * 4u; i += 64u) {
     query[i / 4u][i & 3u] = select(0.0, q[(token * params.heads + head) * params.head_dim + min(i, params.head_dim - 1u)], i < params.head_dim);
@@ -94,15 +100,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let first_part = select(0u, group.z, SPLIT);
   let last_part = select(all, min(all, group.z + 1u), SPLIT);
   for (var part = first_part; part < last_part; part++) {
-    let s = part * 64u + lane;
-    var visible = s < end;
-    if (visible && mask != 0u && s >= before) {
-      let j = s - before;
-      visible = ((step_data[mask_row + j / 32u] >> (j & 31u)) & 1u) == 1u;
-    }
+    let index = part * 64u + lane;
+    let visible = index < end;
     workgroupBarrier();
     var score = LEAST;
     if (visible) {
+      var s = index;
+      if (own_list != 0u && index >= before) {
+        s = before + step_data[own_list + index - before];
+      }
       let place = (unit_base + step_data[pages + s / params.page_size]) * params.page_size + s % params.page_size;
       places[lane] = place;
       var dot4 = vec4f();
@@ -133,7 +139,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let here = min(64u, end - part * 64u);
     for (var i = 0u; i < here; i++) {
       let w = scores[i];
-      if (w > 0.0) { // slots that are not visible may hold anything
+      if (w > 0.0) {
         let at = places[i] * params.quads * 4u + lane;
         if (lane < params.head_dim) {
           part_mixed.x = fma(w, values[at], part_mixed.x);

@@ -2,6 +2,7 @@
 import type { Backend } from "../runtime/backend/backend.ts";
 import { createCpuBackend } from "../runtime/backend/cpu/mod.ts";
 import { createWasmBackend } from "../runtime/backend/wasm/mod.ts";
+import { createTestGpuBackend, gpu } from "./_webgpu.ts";
 
 /** Name for test titles and how to open it. */
 export interface TestedBackend {
@@ -17,4 +18,7 @@ export interface TestedBackend {
 export const backends: readonly TestedBackend[] = [
   { name: "CPU", create: createCpuBackend, errorFactor: 1 },
   { name: "WASM", create: createWasmBackend, errorFactor: 2 },
+  ...(gpu === undefined
+    ? []
+    : [{ name: "WebGPU", create: () => createTestGpuBackend(), errorFactor: 2 }]),
 ];

@@ -3,7 +3,8 @@
  *
  * - per token: the number of its row
  * - per row, 6 words: first token; tokens; granularity (0 sequence, 1 layer, 2 kv head); word of its
- *   groups; word of its tree mask, 0 for causal order; 0
+ *   groups; word of its tree mask, 0 for causal order; word of what its tokens see, 0 for causal order
+ * - per token of a tree, 2 words: how many of the row's tokens it sees; word of their list
  * - per group, 3 words: slots counted; word of its page list (units from the
  *   first of its layer and head, see kv/units.ts); word of the slots of its new tokens, counted likewise
  *
@@ -79,7 +80,8 @@ export class RowTables {
       const at = data.put(Uint32Array.from(lists.flat()));
       const grain = { sequence: 0, layer: 1, "kv-head": 2 }[row.granularity];
       const mask = row.treeMask === undefined ? 0 : data.put(row.treeMask);
-      fields.push(row.start, row.length, grain, at, mask, 0);
+      const seen = row.treeMask === undefined ? 0 : putSeen(data, row.treeMask, row.length);
+      fields.push(row.start, row.length, grain, at, mask, seen);
     }
     return {
       tokens,
@@ -90,6 +92,26 @@ export class RowTables {
       length,
     };
   }
+}
+
+/** Writes which tokens of a tree each of them sees. */
+function putSeen(data: StepData, mask: Uint32Array, length: number): number {
+  const words = Math.ceil(length / 32);
+  const lists = Array.from({ length }, (_, t) => {
+    const sees: number[] = [];
+    for (let j = 0; j < length; j++) {
+      if ((mask[t * words + (j >>> 5)]! >>> (j & 31)) & 1) sees.push(j);
+    }
+    return sees;
+  });
+  const at = data.put(Uint32Array.from(lists.flat()));
+  let next = at;
+  const entries = lists.flatMap((sees) => {
+    const start = next;
+    next += sees.length;
+    return [sees.length, start];
+  });
+  return data.put(Uint32Array.from(entries));
 }
 
 /** Ids as kernels count them; only those of layers differ. */

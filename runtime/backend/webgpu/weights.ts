@@ -7,7 +7,7 @@
  */
 import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
-import type { DType, QuantizedDType } from "../backend.ts";
+import type { DType } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import type { Memory } from "./memory.ts";
 import { aligned } from "./memory.ts";
