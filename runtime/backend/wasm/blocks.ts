@@ -1,90 +1,75 @@
 /**
  * Quantised weights in memory: blocks of four rows by 32 columns as kernels/linear_blocks.ts reads
- * them, made from f32 values or from the blocks of a GGUF file, whose integers and scales are kept.
+ * them, made from the blocks of a GGUF file, whose integers and scales are kept, or from f32 values,
+ * which become such blocks first.
  */
 import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
 import type { QuantizedDType } from "../backend.ts";
 import type { Heap } from "./heap.ts";
+import { WEIGHT_BYTES } from "./kernels/linear_blocks.ts";
+import type { Kernels } from "./kernels/mod.ts";
+import { FILE_BYTES } from "./kernels/pack.ts";
 
 /** Columns of a block. */
 export const BLOCK = 32;
+/** Files are copied so many bytes at a time. */
+const CHUNK_BYTES = 1 << 20;
 
 interface Format {
-  /** Bytes of four rows by 32 columns. */
-  readonly bytes: number;
-  /** Bytes of one row of a block in a GGUF file. */
-  readonly fileBytes: number;
-  /** Scale and integers of 32 values. */
-  quantize(values: Float32Array, into: Int8Array): number;
-  /** The same of a block of the file. */
-  unpack(file: Uint8Array, at: number, into: Int8Array): number;
-  /** Writes or reads one integer of row `lane`, column k of the block at `at`. */
-  put(bytes: Uint8Array, at: number, lane: number, k: number, value: number): void;
+  readonly pack: "packQ8" | "packQ4";
+  /** Writes 32 values as a block of a file. */
+  encode(values: Float32Array, into: DataView, at: number): void;
+  /** One integer of row `lane`, column k of the packed block at `at`. */
   get(bytes: Uint8Array, at: number, lane: number, k: number): number;
 }
 
-const half = (bytes: Uint8Array, at: number): number =>
-  f16Values[bytes[at]! | (bytes[at + 1]! << 8)]!;
-
-const byteAt8 = (at: number, lane: number, k: number): number =>
-  at + 16 + 16 * (k >> 2) + 4 * lane + (k & 3);
-const byteAt4 = (at: number, lane: number, k: number): number =>
-  at + 16 + 16 * (k >> 3) + 4 * lane + (k & 3);
-
-/** -128 .. 127 in 8 bits: the largest value becomes 127. As ggml's Q8_0, with the scale in f32. */
+/** -127 .. 127 in 8 bits: the largest value becomes 127. As ggml's Q8_0. */
 const q8: Format = {
-  bytes: 144,
-  fileBytes: 34,
-  quantize(values, into) {
+  pack: "packQ8",
+  encode(values, into, at) {
     let most = 0;
     for (let k = 0; k < BLOCK; k++) most = Math.max(most, Math.abs(values[k]!));
-    return divide(values, Math.fround(most / 127), -127, 127, into);
+    const scale = writeScale(into, at, most / 127);
+    for (let k = 0; k < BLOCK; k++) {
+      into.setInt8(at + 2 + k, divide(values[k]!, scale, -127, 127));
+    }
   },
-  unpack(file, at, into) {
-    for (let k = 0; k < BLOCK; k++) into[k] = file[at + 2 + k]!;
-    return half(file, at);
-  },
-  put: (bytes, at, lane, k, value) => void (bytes[byteAt8(at, lane, k)] = value + 128),
-  get: (bytes, at, lane, k) => bytes[byteAt8(at, lane, k)]! - 128,
+  get: (bytes, at, lane, k) => (bytes[at + 8 + 16 * (k >> 2) + 4 * lane + (k & 3)]! << 24) >> 24,
 };
 
-/** -8 .. 7 in 4 bits: the value farthest from 0 becomes -8. As ggml's Q4_0, with the scale in f32. */
+/** -8 .. 7 in 4 bits: the value farthest from 0 becomes -8. As ggml's Q4_0. */
 const q4: Format = {
-  bytes: 80,
-  fileBytes: 18,
-  quantize(values, into) {
+  pack: "packQ4",
+  encode(values, into, at) {
     let extreme = 0;
     for (let k = 0; k < BLOCK; k++) {
       if (Math.abs(values[k]!) > Math.abs(extreme)) extreme = values[k]!;
     }
-    return divide(values, Math.fround(extreme / -8), -8, 7, into);
-  },
-  unpack(file, at, into) {
-    for (let k = 0; k < BLOCK; k++) {
-      const byte = file[at + 2 + (k & 15)]!;
-      into[k] = (k < 16 ? byte & 15 : byte >> 4) - 8;
+    const scale = writeScale(into, at, extreme / -8);
+    for (let k = 0; k < BLOCK / 2; k++) {
+      const low = divide(values[k]!, scale, -8, 7) + 8;
+      const high = divide(values[k + BLOCK / 2]!, scale, -8, 7) + 8;
+      into.setUint8(at + 2 + k, low | (high << 4));
     }
-    return half(file, at);
   },
-  put: (bytes, at, lane, k, value) => void (bytes[byteAt4(at, lane, k)]! |= (value + 8) << (k & 4)),
-  get: (bytes, at, lane, k) => ((bytes[byteAt4(at, lane, k)]! >> (k & 4)) & 15) - 8,
+  get: (bytes, at, lane, k) =>
+    ((bytes[at + 8 + 16 * (k >> 3) + 4 * lane + (k & 3)]! >> (k & 4)) & 15) - 8,
 };
 
 const formats: Readonly<Record<QuantizedDType, Format>> = { q8, q4 };
 
-function divide(
-  values: Float32Array,
-  scale: number,
-  least: number,
-  most: number,
-  into: Int8Array,
-): number {
-  for (let k = 0; k < BLOCK; k++) {
-    const q = scale === 0 ? 0 : Math.round(values[k]! / scale);
-    into[k] = Math.min(most, Math.max(least, q));
-  }
-  return scale;
+/** Stores a scale in half precision and returns what was stored. @throws {RangeError} above its range */
+function writeScale(into: DataView, at: number, scale: number): number {
+  into.setFloat16(at, scale, true);
+  const stored = into.getFloat16(at, true);
+  if (Number.isFinite(stored)) return stored;
+  throw new RangeError(`Cannot quantise weights: a scale of ${scale} is above 65504`);
+}
+
+function divide(value: number, scale: number, least: number, most: number): number {
+  const q = scale === 0 ? 0 : Math.round(value / scale);
+  return Math.min(most, Math.max(least, q));
 }
 
 /** @throws {ShapeError} if a row is not a whole number of blocks */
@@ -96,7 +81,7 @@ export function blockBytes(dtype: QuantizedDType, shape: readonly number[]): num
       `weights need a multiple of ${BLOCK} columns, shape is [${shape.join(", ")}]`,
     );
   }
-  return Math.ceil(rows / 4) * (cols / BLOCK) * formats[dtype].bytes;
+  return Math.ceil(rows / 4) * (cols / BLOCK) * WEIGHT_BYTES[dtype];
 }
 
 /** Where the weights come from. */
@@ -111,35 +96,47 @@ export type BlockSource =
  * @throws {RangeError} if the source is not as long as the shape says
  */
 export function packBlocks(
-  heap: Heap,
+  { heap, kernels }: { readonly heap: Heap; readonly kernels: Kernels },
   address: number,
   dtype: QuantizedDType,
   [rows, cols]: readonly [rows: number, cols: number],
   source: BlockSource,
 ): void {
-  const format = formats[dtype];
-  const perRow = cols / BLOCK;
+  const perRow = cols / BLOCK, rowBytes = perRow * FILE_BYTES[dtype];
   const got = source.kind === "f32"
     ? source.values.length
-    : source.bytes.length / format.fileBytes * BLOCK;
+    : source.bytes.length / FILE_BYTES[dtype] * BLOCK;
   if (got !== rows * cols) {
     throw new RangeError(`Cannot make a tensor of [${rows}, ${cols}] from ${got} values`);
   }
-  const { bytes, floats } = heap;
-  bytes.fill(0, address, address + blockBytes(dtype, [rows, cols]));
-  const integers = new Int8Array(BLOCK);
-  for (let row = 0; row < rows; row++) {
-    const lane = row & 3;
-    for (let b = 0; b < perRow; b++) {
-      const block = row * perRow + b;
-      const at = address + ((row >>> 2) * perRow + b) * format.bytes;
-      const scale = source.kind === "f32"
-        ? format.quantize(source.values.subarray(block * BLOCK, (block + 1) * BLOCK), integers)
-        : format.unpack(source.bytes, block * format.fileBytes, integers);
-      floats[at / 4 + lane] = scale;
-      for (let k = 0; k < BLOCK; k++) format.put(bytes, at, lane, k, integers[k]!);
+  if (rows * cols === 0) return;
+  const each = Math.max(4, Math.floor(CHUNK_BYTES / rowBytes / 4) * 4);
+  const room = Math.min(each, Math.ceil(rows / 4) * 4) * rowBytes;
+  const scratch = heap.take("weights being packed", room);
+  try {
+    for (let row = 0; row < rows; row += each) {
+      const count = Math.min(each, rows - row), groups = Math.ceil(count / 4);
+      const from = row * rowBytes, size = count * rowBytes;
+      const bytes = source.kind === "gguf"
+        ? source.bytes.subarray(from, from + size)
+        : encode(dtype, source.values.subarray(row * cols, (row + count) * cols));
+      heap.bytes.set(bytes, scratch);
+      heap.bytes.fill(0, scratch + size, scratch + 4 * groups * rowBytes); // rows that fill up a group
+      const to = address + row / 4 * perRow * WEIGHT_BYTES[dtype];
+      kernels[formats[dtype].pack](scratch, to, groups, perRow);
     }
+  } finally {
+    heap.give(scratch, room);
   }
+}
+
+function encode(dtype: QuantizedDType, values: Float32Array): Uint8Array {
+  const blocks = values.length / BLOCK, bytes = new Uint8Array(blocks * FILE_BYTES[dtype]);
+  const view = new DataView(bytes.buffer);
+  for (let b = 0; b < blocks; b++) {
+    formats[dtype].encode(values.subarray(b * BLOCK, (b + 1) * BLOCK), view, b * FILE_BYTES[dtype]);
+  }
+  return bytes;
 }
 
 /** Dequantises one row into floats from index `to`. */
@@ -149,14 +146,13 @@ export function unpackRow(
   dtype: QuantizedDType,
   { row, cols, to }: { readonly row: number; readonly cols: number; readonly to: number },
 ): void {
-  const format = formats[dtype];
   const { bytes, floats } = heap;
   const perRow = cols / BLOCK, lane = row & 3;
   for (let b = 0; b < perRow; b++) {
-    const at = address + ((row >>> 2) * perRow + b) * format.bytes;
-    const scale = floats[at / 4 + lane]!;
+    const at = address + ((row >>> 2) * perRow + b) * WEIGHT_BYTES[dtype];
+    const scale = f16Values[bytes[at + 2 * lane]! | (bytes[at + 2 * lane + 1]! << 8)]!;
     for (let k = 0; k < BLOCK; k++) {
-      floats[to + b * BLOCK + k] = scale * format.get(bytes, at, lane, k);
+      floats[to + b * BLOCK + k] = scale * formats[dtype].get(bytes, at, lane, k);
     }
   }
 }

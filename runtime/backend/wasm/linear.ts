@@ -2,7 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
-import { X_BLOCK_BYTES } from "./kernels/quantize.ts";
+import { X16, X8 } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
 import { once, type Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
@@ -49,8 +49,6 @@ interface Operands {
 
 /** Multiplications from which on it pays to wake other threads. */
 const SHARED_WORK = 1 << 16;
-/** Weights above it, all matrices together, come from memory at every step (bench/cpu). */
-const CACHE_BYTES = 24 << 20;
 /** Outputs per part are a multiple of this: whole tiles of the kernels. */
 const PART = 16;
 
@@ -78,11 +76,13 @@ function multiplyBlocks(
   { from, weight, bias, y, rows, depth, outputs }: Operands,
 ): void {
   const { kernels, scope } = step;
-  const perRow = depth / BLOCK, rowBytes = perRow * X_BLOCK_BYTES;
+  // Only the relaxed kernel over 4 bits takes bytes.
+  const bytes = weight.dtype === "q4" && step.relaxed;
+  const perRow = depth / BLOCK, rowBytes = perRow * (bytes ? X8 : X16).bytes;
   // The same activations go through several matrices (q, k and v; gate and up).
-  const quantized = once(step, "quantized", from, () => {
+  const quantized = once(step, bytes ? "quantize8" : "quantize16", from, () => {
     const address = scope.block("quantized", rows * rowBytes);
-    kernels.quantize(from.address, address, rows * perRow);
+    kernels[bytes ? "quantize8" : "quantize16"](from.address, address, rows * perRow);
     return address;
   });
   const block = Math.max(4, Math.floor(BLOCK_BYTES / rowBytes / 4) * 4);
@@ -118,13 +118,10 @@ interface Call {
 }
 
 /** Cuts the outputs into one part per thread. */
-function run({ heap, team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
+function run({ team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
   const { x, weight, groupBytes, bias, y, rows, depth, terms, outputs } = call;
   const threads = rows * terms * outputs < SHARED_WORK ? 1 : team.size;
   const each = Math.ceil(outputs / threads / PART) * PART;
-  // Only the kernels over blocks gain from it.
-  const streaming = heap.used - heap.poolBytes > CACHE_BYTES ? 1 : 0;
-  const last = kernel === "linear" ? [] : [streaming];
   const parts: number[][] = [];
   for (let n = 0; n < outputs; n += each) {
     parts.push([
@@ -136,7 +133,6 @@ function run({ heap, team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", c
       depth,
       Math.min(each, outputs - n),
       outputs,
-      ...last,
     ]);
   }
   team.run(kernel, parts);

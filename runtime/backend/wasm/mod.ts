@@ -19,7 +19,7 @@ import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
 import { blockBytes, type BlockSource, packBlocks } from "./blocks.ts";
 import { Heap } from "./heap.ts";
-import { hasRelaxedSimd, hasSimd, instantiate, kernelModule } from "./kernels/mod.ts";
+import { hasRelaxedSimd, hasSimd, instantiate, isRelaxed, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
 import { WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
@@ -77,7 +77,7 @@ export function createWasmBackend(
     kernelModule({ relaxed: options.relaxedSimd ?? hasRelaxedSimd(), shared });
   const kernels = instantiate(module, heap.memory);
   const team = new Team(heap, module, kernels, shared ? threads : Math.min(threads, 1));
-  const step: Step = { heap, scope, kernels, team };
+  const step: Step = { heap, scope, kernels, relaxed: isRelaxed(module), team };
   const ops = createOps(step);
   let closed = false;
   const requireOpen = (): void => {
@@ -96,11 +96,11 @@ export function createWasmBackend(
         );
       }
       const values = data ?? new Float32Array(elements(label, shape));
-      return uploadBlocks(heap, label, shape, dtype, { kind: "f32", values });
+      return uploadBlocks(step, label, shape, dtype, { kind: "f32", values });
     },
     quantized(label, shape, dtype, bytes) {
       requireOpen();
-      return uploadBlocks(heap, label, shape, dtype, { kind: "gguf", bytes });
+      return uploadBlocks(step, label, shape, dtype, { kind: "gguf", bytes });
     },
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
     record: (build) => scope.run(() => build(ops)),
@@ -132,16 +132,17 @@ function upload(
 }
 
 function uploadBlocks(
-  heap: Heap,
+  step: Step,
   label: string,
   shape: readonly number[],
   dtype: QuantizedDType,
   source: BlockSource,
 ): WasmTensor {
+  const { heap } = step;
   const bytes = blockBytes(dtype, shape);
   const address = heap.take(`tensor ${label}`, bytes);
   try {
-    packBlocks(heap, address, dtype, [shape[0]!, shape[1]!], source);
+    packBlocks(step, address, dtype, [shape[0]!, shape[1]!], source);
   } catch (error) {
     heap.give(address, bytes);
     throw error;

@@ -8,6 +8,8 @@ import type { Scope } from "./tensor.ts";
 export interface Step {
   readonly heap: Heap;
   readonly kernels: Kernels;
+  /** Whether the kernels use relaxed SIMD. */
+  readonly relaxed: boolean;
   readonly scope: Scope;
   readonly team: Team;
 }

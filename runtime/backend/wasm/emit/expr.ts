@@ -54,6 +54,7 @@ export const i32 = {
   const: (value: number): Expr<"i32"> => ({ type: "i32", code: [0x41, ...signed(value)] }),
   load: load("i32", 0x28),
   load8S: load("i32", 0x2c),
+  load16U: load("i32", 0x2f),
   eqz: unary("i32", "i32", 0x45),
   eq: integer2(0x46),
   ltU: integer2(0x49),
@@ -65,6 +66,7 @@ export const i32 = {
   mul: integer2(0x6c),
   divU: integer2(0x6e),
   and: integer2(0x71),
+  or: integer2(0x72),
   shl: integer2(0x74),
   shrU: integer2(0x76),
 };
@@ -97,7 +99,12 @@ export const v128 = {
   /** Four f32 lanes that are all 0. */
   zero: { type: "v128", code: [...simd(0x0c), ...new Array<number>(16).fill(0)] } as Expr<"v128">,
   load: load("v128", ...simd(0x00)),
+  /** Eight bytes as eight i16 lanes. */
+  load8x8S: load("v128", ...simd(0x01)),
+  /** Four i16 as four i32 lanes. */
+  load16x4S: load("v128", ...simd(0x03)),
   load32Splat: load("v128", ...simd(0x09)),
+  load64Splat: load("v128", ...simd(0x0a)),
   not: vector1(0x4d),
   and: vector2(0x4e),
   /** a and not b */
@@ -118,13 +125,14 @@ export const i8x16 = {
   }),
   splat: unary("i32", "v128", ...simd(0x0f)),
   narrowI16x8S: vector2(0x65),
-  shrU: shift(0x6d),
+  sub: vector2(0x71),
 };
 
 export const i16x8 = {
   narrowI32x4S: vector2(0x85),
-  extmulLowI8x16S: vector2(0x9c),
-  extmulHighI8x16S: vector2(0x9d),
+  extendLowI8x16S: vector1(0x87),
+  extendHighI8x16S: vector1(0x88),
+  shrU: shift(0x8d),
   add: vector2(0x8e),
   /**
    * a . b over pairs of bytes. Has one defined result as long as every byte of b is in 0 .. 127
@@ -141,6 +149,8 @@ export const i32x4 = {
   shrS: shift(0xac),
   add: vector2(0xae),
   sub: vector2(0xb1),
+  /** a . b over pairs of i16, exact. */
+  dotI16x8S: vector2(0xba),
   truncSatF32x4S: vector1(0xf8),
 };
 

@@ -55,6 +55,11 @@ export class Func {
     this.#code.push(...address.code, ...value.code, ...op, 0, ...unsigned(offset));
   }
 
+  /** Writes the low 2 bytes at `address + offset`. */
+  store16(address: Expr<"i32">, value: Expr<"i32">, offset = 0): void {
+    this.#code.push(...address.code, ...value.code, 0x3b, 0, ...unsigned(offset));
+  }
+
   /** Writes the 32-bit lane `lane` of `value` at `address + offset`. */
   storeLane(address: Expr<"i32">, value: Expr<"v128">, lane: number, offset = 0): void {
     this.#code.push(...address.code, ...value.code, 0xfd, 0x5a, 0, ...unsigned(offset), lane);

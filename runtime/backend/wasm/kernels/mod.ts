@@ -7,7 +7,8 @@ import { add, swiglu } from "./elementwise.ts";
 import { interleave } from "./interleave.ts";
 import { linear } from "./linear.ts";
 import { linearBlocks } from "./linear_blocks.ts";
-import { quantize } from "./quantize.ts";
+import { packQ4, packQ8 } from "./pack.ts";
+import { quantize16, quantize8 } from "./quantize.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
 
@@ -19,7 +20,10 @@ export interface Kernels {
   readonly rope: NumberFunction;
   readonly interleave: NumberFunction;
   readonly linear: NumberFunction;
-  readonly quantize: NumberFunction;
+  readonly quantize8: NumberFunction;
+  readonly quantize16: NumberFunction;
+  readonly packQ8: NumberFunction;
+  readonly packQ4: NumberFunction;
   readonly linearQ8: NumberFunction;
   readonly linearQ4: NumberFunction;
   readonly attention: NumberFunction;
@@ -38,8 +42,9 @@ export interface KernelOptions {
 
 /** The bytes of the module. */
 export function kernelBytes({ relaxed, shared }: KernelOptions): Uint8Array<ArrayBuffer> {
-  const always = [add, swiglu, rmsNorm, rope, interleave, linear, quantize, attention];
-  return moduleBytes([...always, ...linearBlocks(relaxed)], { shared });
+  const always = [add, swiglu, rmsNorm, rope, interleave, linear, attention];
+  const integers = [quantize8, quantize16, packQ8, packQ4, ...linearBlocks(relaxed)];
+  return moduleBytes([...always, ...integers], { shared });
 }
 
 /** Whether this engine runs 128-bit SIMD. */
@@ -75,7 +80,10 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
   rope: "rope",
   interleave: "interleave",
   linear: "linear",
-  quantize: "quantize",
+  quantize8: "quantize8",
+  quantize16: "quantize16",
+  packQ8: "pack_q8",
+  packQ4: "pack_q4",
   linearQ8: "linear_q8",
   linearQ4: "linear_q4",
   attention: "attention",
@@ -84,11 +92,16 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
 /** All kernels, numbered for threads. */
 export const kernelNames = Object.keys(exportNames) as readonly (keyof Kernels)[];
 
+/** Whether the module uses relaxed SIMD: then its kernel over 4 bits takes activations as bytes. */
+export function isRelaxed(module: WebAssembly.Module): boolean {
+  return WebAssembly.Module.exports(module).some(({ name }) => name === exportNames.linearQ4);
+}
+
 /** Kernels that work on `memory`. */
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   const kernels = kernelNames.map((name) => {
-    const found = exports[exportNames[name]];
+    const found = exports[exportNames[name]] ?? exports[`${exportNames[name]}_strict`];
     if (typeof found !== "function") throw new TypeError(`There is no kernel ${name}`);
     return [name, found as NumberFunction] as const;
   });

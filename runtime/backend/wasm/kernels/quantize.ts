@@ -1,61 +1,103 @@
-import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../emit/expr.ts";
-import { kernel } from "../emit/func.ts";
-import { plus } from "./_exp.ts";
+/** Activations as integers: once as bytes, once as 16-bit numbers, with the same values. */
+import { type Expr, f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../emit/expr.ts";
+import { type Func, type Kernel, kernel, type Local, type Params } from "../emit/func.ts";
 
-/** Bytes of one block of quantised activations. */
-export const X_BLOCK_BYTES = 48;
+/** Bytes of one block of activations as bytes, and where its parts are. */
+export const X8 = { bytes: 48, scale: 32, offsets: 36 } as const;
+/** The same as 16-bit numbers. */
+export const X16 = { bytes: 72, scale: 64 } as const;
+
+const signature = { x: "i32", out: "i32", blocks: "i32" } as const;
 
 /*
- * quantize: rows of x in blocks of 32 values as integers times a scale.
+ * quantize8: rows of x in blocks of 32 values as integers times a scale.
  *
  *   scale = max |x| / 127;  q = round(x / scale), ties to even
  *
  * Source   ggml's Q8_0 (block size, scale), https://github.com/ggml-org/ggml; there ties go away
  *          from zero
- * Shapes   x [blocks, 32] -> blocks of 48 bytes: 32 x i8, scale f32, minus the sum of q as i32, 8
- *          unused
+ * Shapes   x [blocks, 32] -> blocks of 48 bytes: 32 x i8, scale f32, 2 x i16, 8 unused. The two i16
+ *          are -8 times the sums of q over columns 0, 1 and 2, 3 of every four: what 4-bit weights
+ *          that are stored 8 too large add too much.
  * Types    f32 to i8 in -127 .. 127
  * Order    each block by itself
  * Limits   not finite values give a block that means nothing, and hurt no other
  */
-export const quantize = kernel(
-  "quantize",
-  { x: "i32", out: "i32", blocks: "i32" },
-  (f, { x, out, blocks }) => {
-    const b = f.local("i32"), i = f.local("i32");
-    const most = f.local("v128"), inverse = f.local("v128"), sum = f.local("v128");
-    const largest = f.local("f32");
-    const parts = [0, 1, 2, 3].map(() => f.local("v128"));
+export const quantize8: Kernel = build("quantize8", X8.bytes, (f, { out, scale }, q) => {
+  const sum = f.local("v128", v128.zero);
+  for (let half = 0; half < 2; half++) {
+    const parts = [0, 1, 2, 3].map((i) => f.local("v128", q(4 * half + i)));
+    for (const part of parts) f.set(sum, i32x4.add(sum, part));
+    f.store(
+      out,
+      i8x16.narrowI16x8S(narrow(parts[0]!, parts[1]!), narrow(parts[2]!, parts[3]!)),
+      16 * half,
+    );
+  }
+  f.store(out, scale, X8.scale);
+  const of = (l: number) => i32x4.extractLane(sum, l);
+  const less = (a: Expr<"i32">, b: Expr<"i32">) =>
+    i32.sub(i32.const(0), i32.shl(i32.add(a, b), i32.const(3)));
+  const low = i32.and(less(of(0), of(1)), i32.const(0xffff));
+  f.store(out, i32.or(low, i32.shl(less(of(2), of(3)), i32.const(16))), X8.offsets);
+});
+
+/*
+ * quantize16: as quantize8, each integer in 16 bits.
+ *
+ * Source   as quantize8
+ * Shapes   x [blocks, 32] -> blocks of 72 bytes: 32 x i16, scale f32, 4 unused
+ * Types    f32 to i16 in -127 .. 127
+ * Order    each block by itself
+ * Limits   as quantize8
+ */
+export const quantize16: Kernel = build("quantize16", X16.bytes, (f, { out, scale }, q) => {
+  for (let i = 0; i < 4; i++) f.store(out, narrow(q(2 * i), q(2 * i + 1)), 16 * i);
+  f.store(out, scale, X16.scale);
+});
+
+/** Eight i32 as i16. */
+function narrow(a: Expr<"v128">, b: Expr<"v128">): Expr<"v128"> {
+  return i16x8.narrowI32x4S(a, b);
+}
+
+interface Block extends Params<typeof signature> {
+  readonly scale: Expr<"f32">;
+}
+
+/** @param write stores a block at `out`; `q(i)` are its integers 4i to 4i + 3 as i32 */
+function build(
+  name: string,
+  bytes: number,
+  write: (f: Func, block: Block, q: (i: number) => Expr<"v128">) => void,
+): Kernel {
+  return kernel(name, signature, (f, params) => {
+    const { x, out, blocks } = params;
+    const b = f.local("i32");
+    const inverse = f.local("v128"), largest = f.local("f32");
     f.loop(b, blocks, 1, () => {
-      f.set(most, v128.zero);
-      f.set(i, i32.const(0));
-      f.loop(i, i32.const(128), 16, () => {
-        f.set(most, f32x4.pmax(most, f32x4.abs(v128.load(plus(x, i)))));
-      });
-      const lane = (l: number) => f32x4.extractLane(most, l);
-      f.set(largest, f32.max(f32.max(lane(0), lane(1)), f32.max(lane(2), lane(3))));
+      f.set(largest, largestOf(f, x));
       f.set(inverse, v128.zero);
       // The smallest scales have no finite inverse; such blocks count as zeros.
       f.if(f32.gt(largest, f32.const(2 ** -120)), () => {
         f.set(inverse, f32x4.splat(f32.div(f32.const(127), largest)));
       });
-      f.set(sum, v128.zero);
-      for (let half = 0; half < 2; half++) {
-        for (const [k, part] of parts.entries()) {
-          const value = f32x4.mul(v128.load(x, 64 * half + 16 * k), inverse);
-          f.set(part, i32x4.truncSatF32x4S(f32x4.nearest(value)));
-          f.set(sum, i32x4.add(sum, part));
-        }
-        const [p0, p1, p2, p3] = parts as [typeof most, typeof most, typeof most, typeof most];
-        const low = i16x8.narrowI32x4S(p0, p1), high = i16x8.narrowI32x4S(p2, p3);
-        f.store(out, i8x16.narrowI16x8S(low, high), 16 * half);
-      }
-      f.store(out, f32.div(largest, f32.const(127)), 32);
-      const of = (l: number) => i32x4.extractLane(sum, l);
-      const total = i32.add(i32.add(of(0), of(1)), i32.add(of(2), of(3)));
-      f.store(out, i32.sub(i32.const(0), total), 36);
+      const q = (i: number) => {
+        const value = f32x4.mul(v128.load(x, 16 * i), inverse);
+        return i32x4.truncSatF32x4S(f32x4.nearest(value));
+      };
+      write(f, { ...params, scale: f32.div(largest, f32.const(127)) }, q);
       f.advance(x, 128);
-      f.advance(out, X_BLOCK_BYTES);
+      f.advance(out, bytes);
     });
-  },
-);
+  });
+}
+
+/** The largest absolute value of 32 at `x`. */
+function largestOf(f: Func, x: Local<"i32">): Expr<"f32"> {
+  const most = f.local("v128", v128.zero);
+  f.set(most, v128.zero);
+  for (let i = 0; i < 8; i++) f.set(most, f32x4.pmax(most, f32x4.abs(v128.load(x, 16 * i))));
+  const lane = (l: number) => f32x4.extractLane(most, l);
+  return f32.max(f32.max(lane(0), lane(1)), f32.max(lane(2), lane(3)));
+}
