@@ -64,7 +64,7 @@ function tokenFields(
     return_token_ids: true,
     ...logprobs === undefined ? {} : { logprobs },
     // Alternatives by id: their text alone does not always tell which token they are.
-    ...logprobs !== undefined && ["vllm", "decant"].includes(profile.engine)
+    ...logprobs !== undefined && profile.engine === "vllm"
       ? { return_tokens_as_token_ids: true }
       : {},
   };
