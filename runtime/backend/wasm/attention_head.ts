@@ -37,7 +37,7 @@ export function needsOwnTables(
   signals: readonly KvSignal[],
 ): boolean {
   return signals.length > 0 || row.encoded !== undefined || row.read !== undefined ||
-    ruleOf(row, layer) !== undefined;
+    ruleOf(row, layer, row.length - 1) !== undefined;
 }
 
 /** See file comment. */
@@ -130,7 +130,7 @@ function readIndices(
   queryAt: number,
 ): Uint32Array {
   const visible = visibleIndices(row, slots, t);
-  const rule = ruleOf(row, layer);
+  const rule = ruleOf(row, layer, t);
   if (rule === undefined) return visible;
   const { headDim, pageSize, kvHeads } = pool.layout;
   const own = { data: floats, at: queryAt, heads: perGroup, width: headDim };

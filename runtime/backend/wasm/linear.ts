@@ -81,7 +81,7 @@ function multiplyBlocks(
   const perRow = depth / BLOCK, rowBytes = perRow * (bytes ? X8 : X16).bytes;
   // The same activations go through several matrices (q, k and v; gate and up).
   const quantized = once(step, bytes ? "quantize8" : "quantize16", from, () => {
-    const address = scope.block("quantized", rows * rowBytes);
+    const address = scope.scratch("quantized", rows * rowBytes);
     kernels[bytes ? "quantize8" : "quantize16"](from.address, address, rows * perRow);
     return address;
   });
@@ -153,6 +153,6 @@ function interleave({ heap, kernels, scope }: Step, weight: WasmTensor): void {
   const groups = Math.ceil(outputs / 4);
   const end = weight.address / 4 + groups * 4 * depth;
   heap.floats.fill(0, weight.address / 4 + outputs * depth, end);
-  kernels.interleave(weight.address, scope.block("interleave", 16 * depth), groups, depth);
+  kernels.interleave(weight.address, scope.scratch("interleave", 16 * depth), groups, depth);
   weight.layout = "fours";
 }

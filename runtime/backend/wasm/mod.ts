@@ -171,6 +171,7 @@ function createOps(step: Step): Ops {
     return z;
   };
   return {
+    scoped: (build) => scope.within(build),
     embed: (table, tokens) =>
       pickRows(step, "embed", wasmTensor("embed", table, heap), tokens, "Token"),
     rmsNorm: (x, weight, eps) =>

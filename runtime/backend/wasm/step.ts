@@ -21,9 +21,9 @@ export function once<K extends object, V>(
   key: K,
   compute: (key: K) => V,
 ): V {
-  let byKey = scope.shared.get(kind) as Map<K, V> | undefined;
-  if (byKey === undefined) scope.shared.set(kind, byKey = new Map<K, V>());
-  let value = byKey.get(key);
+  let byKey = scope.shared.get(kind);
+  if (byKey === undefined) scope.shared.set(kind, byKey = new Map<object, unknown>());
+  let value = byKey.get(key) as V | undefined;
   if (value === undefined) byKey.set(key, value = compute(key));
   return value;
 }
