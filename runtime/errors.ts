@@ -52,6 +52,15 @@ export class NotFoundError extends Error {
   }
 }
 
+/** A KV policy that a model cannot run, or not with these parameters. */
+export class PolicyError extends Error {
+  override readonly name = "PolicyError";
+  /** @param param the parameter that does not fit, if it is one */
+  constructor(readonly policy: string, readonly detail: string, readonly param?: string) {
+    super(`Cannot use KV policy ${JSON.stringify(policy)}: ${detail}`);
+  }
+}
+
 /** A strategy needs what a model lacks. */
 export class CapabilityError extends Error {
   override readonly name = "CapabilityError";

@@ -223,6 +223,19 @@ export interface Meter {
   rows: number;
   /** Tokens the model computed for this request. */
   computedTokens: number;
+  /** What the KV cache held, for models of this process. */
+  kv?: KvUsage;
+}
+
+/** What a request's sequences hold in the KV cache. Bytes are those of pages, shared ones once. */
+export interface KvUsage {
+  /** Slots of the sequence computed last, on average over layers and heads. */
+  readonly tokensKept: number;
+  /** Its bytes, and those of the full cache at the same length. */
+  readonly bytes: number;
+  readonly bytesFull: number;
+  /** Most bytes that all sequences of the request held at once. */
+  readonly bytesPeak: number;
 }
 
 /** A meter at zero. */

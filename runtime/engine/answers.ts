@@ -54,7 +54,7 @@ function answer(want: Want, row: Row, output: RowOutput): Answer {
   switch (want.kind) {
     case "sample": {
       // The drawn token would stand right after the row.
-      const position = row.positions[row.positions.length - 1]! + 1;
+      const position = row.next ?? row.positions[row.positions.length - 1]! + 1;
       return { kind: "sample", ...sampleRow(rows[0]!, { ...want, position }) };
     }
     case "topk":

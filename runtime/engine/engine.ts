@@ -45,7 +45,9 @@ export interface EngineOptions {
   /** Where KV policies are found by name. @default the registry */
   readonly findPolicy?: (name: string) => KvPolicy;
   /** Told of each page that returns to the pool, so that tests can poison it. */
-  readonly onPageFree?: (page: number) => void;
+  readonly onPageFree?: (page: number, parts: number) => void;
+  /** Ids of tokens that end a segment of text, for KV policies. @default none */
+  readonly separators?: ReadonlySet<number>;
   /** When steps run. @default the next turn of the event loop */
   readonly nextTurn?: NextTurn;
 }
@@ -158,7 +160,7 @@ class EngineModel implements Engine {
       tokens: [...tokens],
       promptLength: tokens.length,
       rollback,
-      kv: new SequenceKv(this.#store, state.initState()),
+      kv: new SequenceKv(this.#store, state.initState(), state.shape),
     });
     return new EngineSession(this.#host, sequence);
   }
@@ -172,8 +174,13 @@ class EngineModel implements Engine {
   });
 
   checkPages(): void {
-    const tables = [...this.#sequences()].map(({ kv }) => kv.pages);
-    this.#store.check([...tables, this.#cache.held(), this.#loop.retired]);
+    const all = [...this.#sequences()].map(({ kv }) => ({
+      parts: kv.shape.groups,
+      pages: kv.held(),
+    }));
+    for (const { page, parts } of this.#loop.retired) all.push({ parts, pages: just(page) });
+    const whole = all.filter(({ parts }) => parts === 1).map(({ pages }) => pages);
+    this.#store.check([...whole, this.#cache.held()], all.filter(({ parts }) => parts > 1));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -193,9 +200,10 @@ class EngineModel implements Engine {
   #scopeState(scope: RequestScope | undefined): ScopeState {
     const known = scope && this.#byScope.get(scope);
     if (known !== undefined) return known;
-    const { findPolicy = getPolicy, executor } = this.#options;
+    const { findPolicy = getPolicy, executor, separators = new Set() } = this.#options;
     const state = new ScopeState(this.#nextScope++, scope, {
-      layout: executor.info.kv,
+      info: executor.info,
+      separators,
       findPolicy,
       onIdle: (idle) => this.#scopes.delete(idle),
     });
@@ -218,4 +226,8 @@ class EngineModel implements Engine {
     if (scope.sessions.size === 0) scope.signal?.removeEventListener("abort", scope.onAbort);
     scope.checkIdle();
   }
+}
+
+function* just(page: number): Generator<number> {
+  yield page;
 }

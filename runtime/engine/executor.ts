@@ -87,6 +87,8 @@ export interface Row {
   readonly tokens: Uint32Array;
   /** Places in the sequence, for RoPE. Same length as `tokens`. */
   readonly positions: Uint32Array;
+  /** Place in the sequence of the token after the row, where `positions` are other ones. */
+  readonly next?: number;
   /** Physical slots (page * pageSize + offset) of the new K and V, per group, each as long as `tokens`. */
   readonly slots: readonly Uint32Array[];
   /** New tokens are the last `tokens.length` of the counted slots, in order. */
@@ -98,7 +100,9 @@ export interface Row {
   readonly treeMask?: Uint32Array;
   /** What attention records about what this row looks at. @default nothing */
   readonly signals?: readonly KvSignal[];
+  /** How each token from the `ruleFrom`-th on chooses what it reads. */
   readonly rule?: ReadRule;
+  readonly ruleFrom?: number;
   /** Whose records and queries the row's policy needs. */
   readonly adapter?: string;
   readonly wants: readonly Want[];

@@ -61,7 +61,9 @@ export function groupAsks(
  */
 function forgetIfChanged({ sequence, next }: Ask): void {
   const { kv, scope } = sequence;
-  if (!scope.policy.lossless && next < Math.min(kv.computed, kv.editedAt)) sequence.preempt();
+  // What was recorded about attention cannot be taken back.
+  const from = scope.recordsAttention ? kv.computed : Math.min(kv.computed, kv.editedAt);
+  if (!scope.policy.lossless && next < from) sequence.preempt();
 }
 
 /** Per sequence, the asks with the nearest end. A tree is asked alone, after the others. */

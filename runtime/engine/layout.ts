@@ -4,12 +4,14 @@ import type { Ask, TreeQuery } from "./ask.ts";
 import type { PageEdit, Row, Want } from "./executor.ts";
 import type { Group } from "./groups.ts";
 import { nextConsult } from "../kv/consult.ts";
+import type { Sequence } from "./sequence.ts";
+import { policyFields } from "./row_policy.ts";
 
 /** A row of the running step and whom it answers. */
 export interface PlannedRow {
   readonly group: Group;
   readonly row: Row;
-  /** Parallel to the row's wants. */
+  /** Parallel to the row's first wants; what follows is signals for policies. */
   readonly asks: readonly Ask[];
   /** Position after the last token of the sequence itself in this row. */
   readonly to: number;
@@ -29,16 +31,41 @@ export function workOf(group: Group): Work {
   const { pageSize } = kv.store;
   const slots = kv.slotsBelow(start);
   const last = slots % pageSize === 0 ? undefined : kv.pages[Math.floor(slots / pageSize)];
-  const until = scope.policy.lossless
-    ? end
-    : Math.min(end, nextConsult(leader, pageSize) + leader.rollback, leader.nextMark(start));
+  const until = scope.policy.lossless ? end : Math.min(end, nextStop(leader, start));
   return {
     request: scope.id,
     tokens: until - start,
     atomic: until === end ? treeOf(group)?.tokens.length ?? 0 : 0,
     slots,
     copies: last !== undefined && kv.store.isShared(last),
+    ...kv.shape.groups > 1 ? { ragged: raggedOf(leader, start) } : {},
   };
+}
+
+/** Where a row must end: at the next consultation, and where recording begins. */
+function nextStop(leader: Sequence, start: number): number {
+  const schedule = leader.scope.scheduleOf(leader.promptLength);
+  const { recordFrom = 0 } = schedule;
+  return Math.min(
+    nextConsult(leader, schedule) + leader.rollback,
+    leader.nextMark(start),
+    start < recordFrom ? recordFrom : Infinity,
+  );
+}
+
+function raggedOf({ kv }: Sequence, start: number): NonNullable<Work["ragged"]> {
+  const { groups } = kv.shape;
+  let copies = 0;
+  const slots = kv.tables.map((table) => {
+    const { plain } = table;
+    const count = Math.min(plain.count, Math.max(0, table.slotsBelow(start) - table.firstPlain));
+    const last = count % plain.perPage === 0
+      ? undefined
+      : plain.pages[Math.floor(count / plain.perPage)];
+    if (last !== undefined && kv.store.isShared(last, groups)) copies++;
+    return count;
+  });
+  return { slots, copies, spare: 0 };
 }
 
 /**
@@ -53,15 +80,16 @@ export function layOut(
   tokens: number,
   takesAll: boolean,
   edits: PageEdit[],
-  allocate: () => number,
+  allocate: (parts: number) => number,
 ): PlannedRow {
   const { leader, start, end } = group;
   const to = start + tokens;
   const isFinal = takesAll && to === end;
   const tree = isFinal ? treeOf(group) : undefined;
   const total = tokens + (tree?.tokens.length ?? 0);
-  const { slots, copy } = leader.kv.reserve(total, allocate);
-  if (copy !== undefined) edits.push(copy);
+  const { kv, scope } = leader;
+  const { slots, copies } = kv.reserve(total, () => allocate(kv.shape.groups));
+  edits.push(...copies);
   leader.isBusy = true;
   const ids = new Uint32Array(total), positions = new Uint32Array(total);
   for (let i = 0; i < tokens; i++) {
@@ -72,17 +100,23 @@ export function layOut(
     ids[tokens + i] = token;
     positions[tokens + i] = end + tree.depths[i]!;
   });
+  if (scope.turns) { // a token's place is its slot
+    const shift = kv.count - start;
+    for (let i = 0; i < total; i++) positions[i]! += shift;
+  }
   const { wants, asks } = wantsOf(group, to, isFinal);
+  const tables = kv.pageTables(total);
+  const { signalWants, ...policy } = scope.policy.lossless
+    ? { signalWants: [] }
+    : policyFields(group, tables, to, total - tokens);
   const row: Row = {
     tokens: ids,
     positions,
-    slots: [slots],
-    tables: {
-      granularity: "sequence",
-      pages: [leader.kv.table],
-      counts: Uint32Array.of(leader.kv.count + total),
-    },
-    wants,
+    slots,
+    tables,
+    wants: [...wants, ...signalWants],
+    ...policy,
+    ...scope.turns ? { next: end } : {},
     ...tree === undefined ? {} : { treeMask: maskOf(tree, tokens) },
   };
   return { group, row, asks, to, isFinal };

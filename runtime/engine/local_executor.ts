@@ -214,7 +214,7 @@ function planStep(rows: readonly Row[], layers: number): Plan {
       length,
       ...row.tables,
       ...(row.signals === undefined ? {} : { signals: row.signals }),
-      ...(row.rule === undefined ? {} : { rule: row.rule }),
+      ...(row.rule === undefined ? {} : { rule: row.rule, ruleFrom: row.ruleFrom ?? 0 }),
       ...(row.treeMask === undefined ? {} : { treeMask: row.treeMask }),
     });
     logitStarts.push(logitTokens.length);

@@ -19,6 +19,15 @@ export interface Work {
   readonly slots: number;
   /** Whether the last page is shared and partly filled, so that writing copies it first. */
   readonly copies: boolean;
+  /** Sequences with a table per layer or head, whose tables take pieces of pages. */
+  readonly ragged?: {
+    /** Valid slots per table. */
+    readonly slots: readonly number[];
+    /** How many tables copy their last page first. */
+    readonly copies: number;
+    /** Free pieces that this work may use before it takes further pages apart. */
+    readonly spare: number;
+  };
 }
 
 /** What a step may use. */
@@ -77,8 +86,21 @@ export function plan(works: readonly Work[], limits: PlanLimits): Plan {
 /** Pages to allocate for `tokens` new slots. */
 export function pagesFor(work: Work, tokens: number, pageSize: number): number {
   if (tokens === 0) return 0;
+  if (work.ragged !== undefined) return raggedPages(work.ragged, tokens, pageSize);
   const held = Math.ceil(work.slots / pageSize);
   return Math.ceil((work.slots + tokens) / pageSize) - held + (work.copies ? 1 : 0);
+}
+
+function raggedPages(
+  { slots, copies, spare }: NonNullable<Work["ragged"]>,
+  tokens: number,
+  pageSize: number,
+): number {
+  let pieces = copies - spare;
+  for (const count of slots) {
+    pieces += Math.ceil((count + tokens) / pageSize) - Math.ceil(count / pageSize);
+  }
+  return Math.max(0, Math.ceil(pieces / slots.length));
 }
 
 /** The usual case: everything fits. */

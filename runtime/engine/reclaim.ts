@@ -72,7 +72,7 @@ function dropCached(wanted: number, { store, cache }: Room): void {
 function preemptIdle(wanted: number, room: Room): number {
   const asking = new Set(room.groups.flatMap(sequencesOf));
   const idle = [...room.sequences]
-    .filter((sequence) => !asking.has(sequence) && sequence.kv.pages.length > 0)
+    .filter((sequence) => !asking.has(sequence) && sequence.kv.heldCount > 0)
     .sort((a, b) => a.lastStep - b.lastStep);
   let preempted = 0;
   for (const sequence of idle) {
@@ -85,7 +85,7 @@ function preemptIdle(wanted: number, room: Room): number {
 }
 
 function preempt(sequence: Sequence): boolean {
-  if (sequence.kv.pages.length === 0 || sequence.isBusy) return false;
+  if (sequence.kv.heldCount === 0 || sequence.isBusy) return false;
   sequence.preempt();
   return true;
 }

@@ -1,5 +1,9 @@
 /** ScopeState: what the engine knows of one request: its policy, its sequences, who to tell. */
-import type { KvLayout, KvPolicy } from "../kv/policy.ts";
+import type { KvLayout, KvModel, KvPolicy, KvSchedule, ReadRule } from "../kv/policy.ts";
+import type { KvShape } from "../kv/sequence_kv.ts";
+import { requireSupport } from "../kv/support.ts";
+import { groupCount } from "../kv/units.ts";
+import type { ExecutorInfo } from "./executor.ts";
 import { createMeter, type Meter, type RequestScope } from "../model.ts";
 import { commonPrefix, haveEqualPrefix, type Sequence } from "./sequence.ts";
 
@@ -18,13 +22,22 @@ export class ScopeState {
   readonly policy: KvPolicy;
   /** Only sequences of equal namespaces share pages. */
   readonly namespace: string;
+  readonly layout: KvLayout;
+  readonly shape: KvShape;
+  readonly rule: ReadRule | undefined;
+  /** Whether a token's position is its slot, so that keys turn when slots move. */
+  readonly turns: boolean;
+  readonly recordsAttention: boolean;
   readonly sessions = new Set<ScopedSession>();
   readonly sequences = new Set<Sequence>();
   /** Whether the prompt was counted, and whether the prefix cache was asked for it. */
   isBilled = false;
   isLookedUp = false;
   readonly #params: unknown;
-  readonly #layout: KvLayout;
+  readonly #model: KvModel;
+  /** By prompt length. */
+  readonly #schedules = new Map<number, KvSchedule>();
+  #held = 0;
   readonly #onIdle: (scope: ScopeState) => void;
 
   /**
@@ -35,34 +48,29 @@ export class ScopeState {
     id: number,
     scope: RequestScope | undefined,
     host: {
-      readonly layout: KvLayout;
+      readonly info: ExecutorInfo;
+      readonly separators: ReadonlySet<number>;
       readonly findPolicy: (name: string) => KvPolicy;
       /** Called when the last session and sequence are gone. */
       readonly onIdle: (scope: ScopeState) => void;
     },
   ) {
-    const { layout, findPolicy } = host;
+    const { info, separators, findPolicy } = host;
     this.#onIdle = host.onIdle;
     this.id = id;
     this.signal = scope?.signal;
     this.meter = scope?.meter ?? createMeter();
     this.policy = findPolicy(scope?.kv?.name ?? "full");
-    if (this.policy.granularity !== "sequence") {
-      throw new RangeError(
-        `KV policy ${JSON.stringify(this.policy.name)} keeps different slots per ` +
-          `${this.policy.granularity}: this engine has one page table per sequence`,
-      );
-    }
-    if (this.policy.signals.length > 0) {
-      throw new RangeError(
-        `KV policy ${
-          JSON.stringify(this.policy.name)
-        } needs signals this engine does not record: ` +
-          this.policy.signals.join(", "),
-      );
-    }
     this.#params = this.policy.params.parse(scope?.kv?.params ?? {});
-    this.#layout = layout;
+    this.layout = info.kv;
+    this.#model = modelOf(info, separators);
+    requireSupport(this.policy, this.#params, info);
+    this.policy.check?.(this.#params, this.#model);
+    const { granularity } = this.policy;
+    this.shape = { granularity, groups: groupCount(info.kv, granularity) };
+    this.rule = this.policy.reads?.(this.#params);
+    this.turns = this.policy.positions?.(this.#params) === "cache";
+    this.recordsAttention = this.policy.signals.some((name) => name.startsWith("attention-"));
     const kind = this.policy.lossless
       ? "lossless"
       : JSON.stringify([this.policy.name, this.#params]);
@@ -71,7 +79,43 @@ export class ScopeState {
 
   /** Policy state of a sequence with nothing computed. */
   initState(): unknown {
-    return this.policy.init(this.#layout, this.#params);
+    return this.policy.init(this.layout, this.#params, this.#model);
+  }
+
+  /** When the policy is consulted about sequences with a prompt of this length. */
+  scheduleOf(promptLength: number): KvSchedule {
+    let schedule = this.#schedules.get(promptLength);
+    if (schedule === undefined) {
+      const { pageSize } = this.layout;
+      schedule = this.policy.schedule?.(this.#params, this.layout, promptLength) ??
+        { prompt: pageSize, decode: pageSize };
+      this.#schedules.set(promptLength, schedule);
+    }
+    return schedule;
+  }
+
+  /** Writes down what the cache holds after a step that computed `sequence`. */
+  countKv({ kv }: Sequence, pageBytes: number): void {
+    const { groups } = this.shape;
+    const held = this.#heldPages() / groups * pageBytes;
+    this.meter.kv = {
+      tokensKept: kv.meanCount,
+      bytes: kv.heldCount / groups * pageBytes,
+      bytesFull: Math.ceil(kv.computed / this.layout.pageSize) * pageBytes,
+      bytesPeak: Math.max(this.meter.kv?.bytesPeak ?? 0, held),
+    };
+  }
+
+  /** Pages, or pieces of pages, that any sequence holds. */
+  #heldPages(): number {
+    if (this.sequences.size === 1) { for (const { kv } of this.sequences) return kv.heldCount; }
+    let all = 0;
+    for (const { kv } of this.sequences) all += kv.heldCount;
+    if (all <= this.#held) return 0; // not above what was counted as unshared
+    const distinct = new Set<number>();
+    for (const { kv } of this.sequences) for (const page of kv.held()) distinct.add(page);
+    this.#held = Math.max(this.#held, distinct.size);
+    return distinct.size;
   }
 
   readonly forkState = (state: unknown): unknown => this.policy.fork(state);
@@ -113,4 +157,15 @@ export function adoptPrefix(to: Sequence, from: Sequence, limit: number): void {
   if (!haveEqualPrefix(to, from, have + 1)) return;
   const length = commonPrefix(to, from, have + 1, Math.min(limit, from.kv.computed));
   to.kv.adopt(from.kv, length);
+}
+
+function modelOf(info: ExecutorInfo, separators: ReadonlySet<number>): KvModel {
+  const { kv, heads = kv.kvHeads, contextLength, rope } = info;
+  return {
+    layout: kv,
+    heads,
+    contextLength,
+    separators,
+    ...rope && { rope: { layout: rope.layout, frequencies: [...rope.frequencies] } },
+  };
 }

@@ -70,7 +70,9 @@ export class Sequence {
     }
     this.tokens.length = length;
     this.hashes.length = length;
-    this.kv.truncate(length);
+    // What the forgotten tokens added to recorded attention cannot be taken back.
+    if (this.scope.recordsAttention && length < this.kv.computed) this.preempt();
+    else this.kv.truncate(length);
   }
 
   /** A copy that shares everything computed. */

@@ -1,19 +1,20 @@
 /** What a finished step means for sequences, pages, meters and asks. */
 import { type ConsultHost, settleKv } from "../kv/consult.ts";
+import type { RetiredPage } from "../kv/edits.ts";
 import type { PageStore } from "../kv/pages.ts";
-import type { KvLayout } from "../kv/policy.ts";
 import type { PrefixCache } from "../kv/prefix_cache.ts";
 import type { Ask } from "./ask.ts";
-import type { Answer, PageEdit } from "./executor.ts";
+import type { Answer, ExecutorInfo, PageEdit } from "./executor.ts";
 import type { PlannedRow } from "./layout.ts";
 import { adoptPrefix, type ScopeState } from "./scope.ts";
+import { takeSignals } from "./row_policy.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** What settling works with. */
 export interface SettlerOptions {
   readonly store: PageStore;
   readonly cache: PrefixCache;
-  readonly layout: KvLayout;
+  readonly info: ExecutorInfo;
   readonly sequences: () => Iterable<Sequence>;
 }
 
@@ -22,7 +23,8 @@ export class Settler {
   readonly #store: PageStore;
   readonly #cache: PrefixCache;
   readonly #sequences: () => Iterable<Sequence>;
-  readonly #host: ConsultHost & { edits: PageEdit[]; retired: number[] };
+  readonly #host: ConsultHost;
+  readonly #pageBytes: number;
   /** Sequences whose pages are only right once the waiting edits have been applied. */
   #edited: Sequence[] = [];
   /** The sequence whose policy is consulted. */
@@ -31,15 +33,19 @@ export class Settler {
   readonly #failures = new Map<Sequence, { readonly error: unknown }>();
 
   constructor(options: SettlerOptions) {
+    const { info } = options;
     this.#store = options.store;
     this.#cache = options.cache;
     this.#sequences = options.sequences;
     this.#host = {
       edits: [],
       retired: [],
-      layout: options.layout,
-      allocate: () => this.#allocate(),
+      layout: info.kv,
+      slotsPerPage: (format) =>
+        format === "f32" ? info.kv.pageSize : info.slotsPerPage?.[format] ?? info.kv.pageSize,
+      allocate: (parts) => this.#allocate(parts),
     };
+    this.#pageBytes = info.pageBytes;
   }
 
   /** Edits that wait for the next batch. */
@@ -48,7 +54,7 @@ export class Settler {
   }
 
   /** Pages in no table that wait for those edits. */
-  get retired(): readonly number[] {
+  get retired(): readonly RetiredPage[] {
     return this.#host.retired;
   }
 
@@ -60,9 +66,10 @@ export class Settler {
   succeed(rows: readonly PlannedRow[], answers: readonly (readonly Answer[])[]): void {
     this.#edited = [];
     this.#releaseRetired();
-    for (const planned of rows) this.#advance(planned);
+    rows.forEach((planned, r) => this.#advance(planned, answers[r]!));
     for (const planned of rows) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
+    for (const { group } of rows) group.leader.scope.countKv(group.leader, this.#pageBytes);
     rows.forEach(({ asks, to, isFinal, group }, r) => {
       for (const ask of group.asks) this.#failIfPolicyDid(ask);
       asks.forEach((ask, i) => ask.take(answers[r]![i]!, to, isFinal));
@@ -90,9 +97,10 @@ export class Settler {
     for (const sequence of this.#sequences()) sequence.preempt();
   }
 
-  #advance({ group: { leader, start }, row, to }: PlannedRow): void {
+  #advance({ group: { leader, start }, row, to }: PlannedRow, answers: readonly Answer[]): void {
     leader.isBusy = false;
     leader.kv.advance(to - start);
+    if (leader.scope.policy.signals.length > 0) takeSignals(leader, row, answers);
     leader.settle();
     leader.scope.meter.computedTokens += row.tokens.length;
     leader.scope.meter.rows++;
@@ -128,7 +136,8 @@ export class Settler {
     sequence.settle();
     this.#settling = sequence;
     try {
-      settleKv(sequence, sequence.scope.policy, this.#host);
+      const { scope, promptLength } = sequence;
+      settleKv(sequence, scope.policy, scope.scheduleOf(promptLength), scope.turns, this.#host);
     } catch (error) {
       this.#failures.set(sequence, { error });
       sequence.preempt();
@@ -152,19 +161,20 @@ export class Settler {
   }
 
   #releaseRetired(): void {
-    for (const page of this.#host.retired.splice(0)) this.#store.release(page);
+    for (const { page, parts } of this.#host.retired.splice(0)) this.#store.release(page, parts);
   }
 
   /** For a policy's fresh pages others have to make way: what they held can be computed again. */
-  #allocate(): number | undefined {
-    if (this.#store.free === 0 && this.#cache.evict(1) === 0) this.#preemptOther();
-    return this.#store.allocate();
+  #allocate(parts: number): number | undefined {
+    const isFull = this.#store.free === 0 && (parts === 1 || this.#store.spare(parts) === 0);
+    if (isFull && this.#cache.evict(1) === 0) this.#preemptOther();
+    return this.#store.allocate(parts);
   }
 
   /** Longest unused first, until a page is free. */
   #preemptOther(): void {
     const others = [...this.#sequences()]
-      .filter((other) => other !== this.#settling && other.kv.pages.length > 0)
+      .filter((other) => other !== this.#settling && other.kv.heldCount > 0)
       .sort((a, b) => a.lastStep - b.lastStep);
     for (const other of others) {
       other.preempt();

@@ -5,13 +5,14 @@
  * the last step set off, however deep, has asked by then.
  */
 import { ClosedError, DeviceLostError, EngineError, OutOfPagesError } from "../errors.ts";
+import type { RetiredPage } from "../kv/edits.ts";
 import type { PageStore } from "../kv/pages.ts";
 import type { PrefixCache } from "../kv/prefix_cache.ts";
 import { Ask, type AskSpec } from "./ask.ts";
 import type { Answer, Batch, Executor } from "./executor.ts";
 import { type Group, groupAsks } from "./groups.ts";
 import { layOut, type PlannedRow, workOf } from "./layout.ts";
-import { plan, type PlanLimits } from "./plan.ts";
+import { plan, type PlanLimits, type Work } from "./plan.ts";
 import { makeRoom, reclaim } from "./reclaim.ts";
 import { Settler } from "./settle.ts";
 import type { Sequence } from "./sequence.ts";
@@ -46,11 +47,11 @@ export class StepLoop {
 
   constructor(options: StepLoopOptions) {
     this.#options = options;
-    this.#settler = new Settler({ ...options, layout: options.executor.info.kv });
+    this.#settler = new Settler({ ...options, info: options.executor.info });
   }
 
   /** Pages in no table that wait for the next batch. */
-  get retired(): readonly number[] {
+  get retired(): readonly RetiredPage[] {
     return this.#settler.retired;
   }
 
@@ -121,8 +122,8 @@ export class StepLoop {
     const edits = this.#settler.takeEdits();
     const { groups, takes } = this.#plan();
     if (takes.length === 0 && edits.length === 0) return undefined;
-    const allocate = () => {
-      const page = store.allocate();
+    const allocate = (parts: number) => {
+      const page = store.allocate(parts);
       if (page === undefined) throw new EngineError("The plan used more pages than there are");
       return page;
     };
@@ -146,11 +147,11 @@ export class StepLoop {
         asks,
         round === 0 ? { cache, counts: this.prefix } : undefined,
       );
-      let works = groups.map(workOf);
+      let works = withSpare(groups.map(workOf), store);
       const room = { ...this.#options, groups, sequences: this.#options.sequences() };
       const idle = makeRoom(works, room);
       this.counts.preemptions += idle;
-      if (idle > 0) works = groups.map(workOf); // what they shared may be writable now
+      if (idle > 0) works = withSpare(groups.map(workOf), store); // what they shared may be writable now
       const { takes, missing } = plan(works, {
         ...limits,
         pages: store.free,
@@ -175,8 +176,20 @@ export class StepLoop {
   }
 }
 
+/** Free pieces go to the oldest work that can use them; everyone else takes whole pages apart. */
+function withSpare(works: readonly Work[], store: PageStore): Work[] {
+  const given = new Set<number>();
+  return works.map((work) => {
+    const parts = work.ragged?.slots.length;
+    if (parts === undefined || given.has(parts)) return work;
+    given.add(parts);
+    return { ...work, ragged: { ...work.ragged!, spare: store.spare(parts) } };
+  });
+}
+
 /** The sequence is alone and still does not fit. */
 function giveUp({ leader, asks }: Group, missing: number, store: PageStore): void {
-  const needed = leader.kv.pages.length + missing;
+  const { heldCount, shape } = leader.kv;
+  const needed = Math.ceil(heldCount / shape.groups) + missing;
   for (const ask of asks) ask.fail(new OutOfPagesError(needed, store.total));
 }

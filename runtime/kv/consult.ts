@@ -1,13 +1,24 @@
 /**
- * Consulting policies: when, and how their edits change a page table.
+ * Consulting policies: when, what they are shown, and how their edits change page tables.
  *
- * A policy is consulted when the settled length crosses a page boundary, and when it reaches the end
- * of the prompt: points fixed by the sequence, so that results do not depend on load.
+ * A policy is consulted when the settled length reaches a multiple of its interval (by default a page),
+ * and when it reaches the end of the prompt: points fixed by the sequence, so that results do not
+ * depend on load.
  */
-import type { PageEdit } from "../engine/executor.ts";
-import { EngineError, OutOfPagesError } from "../errors.ts";
-import type { KvEdit, KvLayout, KvPolicy, KvView } from "./policy.ts";
+import { EngineError } from "../errors.ts";
+import { type EditHost, encodeSlots, keepSlots } from "./edits.ts";
+import type {
+  KvEdit,
+  KvGroup,
+  KvLayout,
+  KvPolicy,
+  KvSchedule,
+  KvSignal,
+  KvView,
+} from "./policy.ts";
 import type { SequenceKv } from "./sequence_kv.ts";
+import type { KvTable } from "./table.ts";
+import { groupOf } from "./units.ts";
 
 /** The part of a sequence that consulting needs. */
 export interface Consulted {
@@ -19,43 +30,48 @@ export interface Consulted {
 }
 
 /** What a consultation needs from the engine. */
-export interface ConsultHost {
-  /** A page with one holder, or undefined if there is none. */
-  allocate(): number | undefined;
-  /** Pages to release once the edits have been applied. */
-  readonly retired: number[];
-  /** To apply before anything else touches the pool. */
-  readonly edits: PageEdit[];
+export interface ConsultHost extends EditHost {
   readonly layout: KvLayout;
 }
 
 /** The settled length at which the policy is consulted next. */
-export function nextConsult({ kv, promptLength }: Consulted, pageSize: number): number {
-  const boundary = (Math.floor(kv.settled / pageSize) + 1) * pageSize;
-  return kv.settled < promptLength ? Math.min(boundary, promptLength) : boundary;
+export function nextConsult(
+  { kv: { settled }, promptLength }: Pick<Consulted, "kv" | "promptLength">,
+  schedule: KvSchedule,
+): number {
+  const isPrompt = settled < promptLength;
+  const every = isPrompt ? schedule.prompt : schedule.decode;
+  const boundary = every === Infinity ? Infinity : (Math.floor(settled / every) + 1) * every;
+  return isPrompt ? Math.min(boundary, promptLength) : boundary;
 }
 
 /** Settles what has left the rollback window and consults the policy at each point on the way. */
-export function settleKv(sequence: Consulted, policy: KvPolicy, host: ConsultHost): void {
+export function settleKv(
+  sequence: Consulted,
+  policy: KvPolicy,
+  schedule: KvSchedule,
+  turns: boolean,
+  host: ConsultHost,
+): void {
   const { kv } = sequence;
   const settled = sequence.settledAt(kv.computed);
   while (kv.settled < settled) {
-    const point = nextConsult(sequence, kv.store.pageSize);
+    const point = nextConsult(sequence, schedule);
     if (point > settled) break;
     kv.settled = point;
-    const { state, edits } = policy.plan(kv.policyState, viewOf(sequence, host.layout));
+    const { state, edits } = policy.plan(kv.policyState, viewOf(sequence, policy, host.layout));
     kv.policyState = state;
-    for (const edit of edits) apply(edit, sequence, policy, host);
+    for (const edit of edits) apply(edit, sequence, policy, turns, host);
   }
   kv.settled = Math.max(kv.settled, settled);
 }
 
-function noSignal(name: string): Float32Array {
-  throw new RangeError(`The policy did not declare the signal ${JSON.stringify(name)}`);
-}
-
 /** Built on demand: most policies look at little of it. */
-function viewOf({ kv, tokens, promptLength }: Consulted, layout: KvLayout): KvView {
+function viewOf(
+  { kv, tokens, promptLength }: Consulted,
+  policy: KvPolicy,
+  layout: KvLayout,
+): KvView {
   const committed = kv.settled;
   return {
     committed,
@@ -64,96 +80,130 @@ function viewOf({ kv, tokens, promptLength }: Consulted, layout: KvLayout): KvVi
       return tokens.slice(0, committed);
     },
     get groups() {
-      return [{
-        layers: [0, layout.layers] as const,
-        kvHeads: [0, layout.kvHeads] as const,
-        positions: kv.positions(),
-        signal: noSignal,
-        signalOf: noSignal,
-      }];
+      return kv.tables.map((table, group) => groupView(kv, table, group, policy, layout));
     },
   };
 }
 
-function apply(edit: KvEdit, sequence: Consulted, policy: KvPolicy, host: ConsultHost): void {
+function groupView(
+  kv: SequenceKv,
+  table: KvTable,
+  group: number,
+  policy: KvPolicy,
+  layout: KvLayout,
+): KvGroup {
+  const { granularity } = kv.shape, { layers, kvHeads } = layout;
+  const layer = granularity === "layer" ? group : Math.floor(group / kvHeads);
+  const head = group % kvHeads;
+  const ofLayers = granularity === "sequence" ? [0, layers] as const : [layer, layer + 1] as const;
+  const ofHeads = granularity === "kv-head" ? [head, head + 1] as const : [0, kvHeads] as const;
+  const signalOf = (name: KvSignal, layer: number, kvHead: number) => {
+    const values = kv.signals?.get(name)?.[layer * kvHeads + kvHead];
+    if (values !== undefined && policy.signals.includes(name)) return values;
+    throw new RangeError(`The policy did not declare the signal ${JSON.stringify(name)}`);
+  };
+  return {
+    layers: ofLayers,
+    kvHeads: ofHeads,
+    positions: table.positionList(),
+    signalOf,
+    signal(name) {
+      let all: Float32Array | undefined;
+      for (let l = ofLayers[0]; l < ofLayers[1]; l++) {
+        for (let h = ofHeads[0]; h < ofHeads[1]; h++) {
+          all = joinSignals(name, all, signalOf(name, l, h));
+        }
+      }
+      return all ?? new Float32Array(0);
+    },
+  };
+}
+
+/** Adds one head's values to those of others: their sum or, of largest weights, the largest. */
+function joinSignals(
+  name: KvSignal,
+  all: Float32Array | undefined,
+  one: Float32Array,
+): Float32Array {
+  if (all === undefined) return one.slice();
+  const isLargest = name === "attention-max";
+  return all.map((value, i) => isLargest ? Math.max(value, one[i]!) : value + one[i]!);
+}
+
+function apply(
+  edit: KvEdit,
+  sequence: Consulted,
+  policy: KvPolicy,
+  turns: boolean,
+  host: ConsultHost,
+): void {
   const fail = (detail: string): never => {
     throw new EngineError(`KV policy ${JSON.stringify(policy.name)} failed: ${detail}`);
   };
   if (policy.lossless) fail("it calls itself lossless and changed the cache");
-  if (edit.op !== "keep") return fail(`this engine cannot ${edit.op} pages`);
-  if (edit.group !== 0) return fail(`there is no group ${edit.group}`);
-  const { kv } = sequence;
-  const positions = kv.positions();
-  let last = -1, tentative = 0;
-  for (const slot of edit.slots) {
-    if (slot <= last || slot >= kv.count) fail("slots to keep must be ascending and valid");
-    if (positions[slot]! >= kv.settled) tentative++;
+  const { kv } = sequence, table = kv.tables[edit.group];
+  if (table === undefined) return fail(`there is no group ${edit.group}`);
+  const settledSlots = table.slotsBelow(kv.settled);
+  switch (edit.op) {
+    case "keep": {
+      requireAscending(edit.slots, table.count, fail);
+      const first = edit.slots.findIndex((slot) => slot >= settledSlots);
+      const tentative = first < 0 ? 0 : edit.slots.length - first;
+      if (tentative !== table.count - settledSlots) fail("it dropped tokens not yet committed");
+      if (edit.slots.length < table.count) {
+        keepSignals(kv, edit.group, table.count, edit.slots, host);
+      }
+      return keepSlots(kv, table, edit.slots, turns, host);
+    }
+    case "encode":
+      if (!(edit.slots <= settledSlots)) fail("it encoded tokens not yet committed");
+      if (table.encoded !== undefined && table.encoded.format !== edit.format) {
+        fail("a sequence has one format besides f32");
+      }
+      return encodeSlots(kv, table, edit.slots, edit.format, host);
+    case "read":
+      if (edit.slots !== undefined) requireAscending(edit.slots, table.count, fail);
+      table.read = edit.slots && { slots: edit.slots, from: settledSlots };
+      return kv.edited();
+  }
+}
+
+function requireAscending(
+  slots: Uint32Array,
+  count: number,
+  fail: (detail: string) => never,
+): void {
+  let last = -1;
+  for (const slot of slots) {
+    if (slot <= last || slot >= count) fail("slots to keep must be ascending and valid");
     last = slot;
   }
-  if (tentative !== kv.count - kv.slotsBelow(kv.settled)) {
-    fail("it dropped tokens not yet committed");
-  }
-  keep(kv, positions, edit.slots, host);
 }
 
-/**
- * Keeps the given slots. Whole pages before the first dropped slot stay; pages without survivors
- * leave the table; other survivors are gathered into fresh pages, as a page may be shared.
- */
-function keep(
+/** Signals that were read stay with their slots. */
+function keepSignals(
   kv: SequenceKv,
-  positions: Uint32Array,
+  group: number,
+  count: number,
   slots: Uint32Array,
-  host: ConsultHost,
+  { layout }: ConsultHost,
 ): void {
-  if (slots.length === kv.count) return;
-  const { pageSize } = kv.store;
-  const whole = wholePages(slots, kv.count, pageSize);
-  const gathered = slots.subarray(Math.min(slots.length, whole.length * pageSize));
-  const fresh = allocateAll(Math.ceil(gathered.length / pageSize), kv, host);
-  if (gathered.length > 0) {
-    host.edits.push({
-      op: "copy",
-      from: gathered.map((slot) => kv.physical(slot)),
-      to: gathered.map((_, i) => fresh[Math.floor(i / pageSize)]! * pageSize + i % pageSize),
-    });
+  if (kv.signals === undefined) return;
+  const kept = new Map<KvSignal, Float32Array[]>();
+  for (const [name, heads] of kv.signals) {
+    kept.set(
+      name,
+      heads.map((values, i) => {
+        const head = i % layout.kvHeads, layer = (i - head) / layout.kvHeads;
+        if (groupOf(layout, kv.shape.granularity, layer, head) !== group) return values;
+        const width = values.length / count;
+        const out = new Float32Array(slots.length * width);
+        slots.forEach((slot, s) => {
+          out.set(values.subarray(slot * width, (slot + 1) * width), s * width);
+        });
+        return out;
+      }),
+    );
   }
-  const kept = whole.map((page) => kv.pages[page]!);
-  for (const page of kept) kv.store.share(page);
-  const old = kv.replaceTable([...kept, ...fresh], Array.from(slots, (slot) => positions[slot]!));
-  host.retired.push(...old);
-}
-
-/** @throws {OutOfPagesError} if there are not so many; then none is taken */
-function allocateAll(count: number, kv: SequenceKv, host: ConsultHost): number[] {
-  const pages: number[] = [];
-  while (pages.length < count) {
-    const page = host.allocate();
-    if (page !== undefined) {
-      pages.push(page);
-      continue;
-    }
-    for (const taken of pages) kv.store.release(taken);
-    // The old pages are needed until their survivors have been copied.
-    throw new OutOfPagesError(kv.pages.length + count, kv.store.total);
-  }
-  return pages;
-}
-
-/** Table indices of the pages that hold the leading survivors and nothing else. */
-function wholePages(slots: Uint32Array, count: number, pageSize: number): number[] {
-  const pages: number[] = [];
-  for (let i = 0; i + pageSize <= slots.length; i += pageSize) {
-    const first = slots[i]!;
-    const isWhole = first % pageSize === 0 && slots[i + pageSize - 1] === first + pageSize - 1;
-    if (!isWhole || first + pageSize > count) break;
-    pages.push(first / pageSize);
-  }
-  // The last page may stay although it is not full, if all of it survives.
-  const rest = pages.length * pageSize;
-  const first = slots[rest];
-  const isTail = first !== undefined && first % pageSize === 0 &&
-    slots.length - rest === count - first;
-  if (isTail) pages.push(first / pageSize);
-  return pages;
+  kv.signals = kept;
 }

@@ -123,7 +123,7 @@ export interface ReadRule {
   readonly window: number;
   /** Layers below this read everything. */
   readonly denseLayers: number;
-  /** Rows of more than one token (prompts, verification) read everything. */
+  /** Tokens of the prompt read everything. */
   readonly densePrefill: boolean;
 }
 

@@ -1,27 +1,38 @@
 /**
- * SequenceKv: what of one sequence is in the KV cache, and where: its page table, the positions
- * behind its slots, and the state of its policy.
+ * SequenceKv: what of one sequence is in the KV cache, and where: its page tables, the positions
+ * behind their slots, and the state of its policy.
  *
- * Slot s of the table lies at `pages[floor(s / pageSize)] * pageSize + s % pageSize` in the pool. A
- * page held by several tables is never written: writing copies it first.
+ * There is one table per group of layers and heads that the policy tells apart, usually one. A page
+ * held by several tables is never written: writing copies it first.
  */
-import type { PageEdit } from "../engine/executor.ts";
+import type { SlotPlace } from "../backend/backend.ts";
+import type { PageEdit, PageTables } from "../engine/executor.ts";
 import type { PageStore } from "./pages.ts";
+import type { KvFormat, KvGranularity, KvSignal } from "./policy.ts";
 import type { CachedPage } from "./prefix_cache.ts";
+import { KvTable, physicalSlot, type Segment } from "./table.ts";
+
+/** How a sequence's tables are cut. */
+export interface KvShape {
+  readonly granularity: KvGranularity;
+  /** Tables, and pieces a page is taken apart into. */
+  readonly groups: number;
+}
+
+const wholeSequence: KvShape = { granularity: "sequence", groups: 1 };
 
 /** What a row needs to know about the slots reserved for it. */
 export interface Reservation {
-  /** Physical slots of the new tokens. */
-  readonly slots: Uint32Array;
-  /** Copy-on-write of the last page, if it was shared. */
-  readonly copy: PageEdit | undefined;
+  /** Per table, physical slots of the new tokens. */
+  readonly slots: readonly Uint32Array[];
+  /** Copies-on-write of last pages that were shared. */
+  readonly copies: readonly PageEdit[];
 }
 
 /** See file comment. */
 export class SequenceKv {
   readonly store: PageStore;
-  /** Valid slots. Less than `computed` once something was evicted. */
-  count = 0;
+  readonly shape: KvShape;
   /** Tokens computed so far: the position of the next one. */
   computed = 0;
   /** What the policy was told is committed. */
@@ -33,210 +44,267 @@ export class SequenceKv {
   policyState: unknown;
   /** Deepest page known to the prefix cache. */
   cached: CachedPage | undefined;
-  #pages: number[] = [];
-  /** Position of each slot; undefined while slot and position are the same number. */
-  #positions: number[] | undefined;
-  #table: Uint32Array<ArrayBuffer> | undefined;
+  /** What was read after the last row for the policy: per signal, layer and head, all slots' values. */
+  signals: Map<KvSignal, Float32Array[]> | undefined;
+  #tables: KvTable[];
 
-  constructor(store: PageStore, policyState: unknown) {
+  constructor(store: PageStore, policyState: unknown, shape: KvShape = wholeSequence) {
     this.store = store;
     this.policyState = policyState;
+    this.shape = shape;
+    this.#tables = this.#emptyTables();
   }
 
-  /** Pages held, including reserved ones. */
+  get tables(): readonly KvTable[] {
+    return this.#tables;
+  }
+
+  /** Valid slots of the first table. Less than `computed` once something was evicted. */
+  get count(): number {
+    return this.#tables[0]!.count;
+  }
+
+  /** Slots per table, on average. */
+  get meanCount(): number {
+    return this.#tables.reduce((sum, table) => sum + table.count, 0) / this.shape.groups;
+  }
+
+  /** Pages of the first table's f32 slots, including reserved ones. */
   get pages(): readonly number[] {
-    return this.#pages;
+    return this.#tables[0]!.plain.pages;
   }
 
-  /** The page table as executors take it. */
-  get table(): Uint32Array {
-    return this.#table ??= Uint32Array.from(this.#pages);
+  /** All pages held, or pieces of pages; see {@link KvShape.groups}. */
+  *held(): Generator<number> {
+    for (const table of this.#tables) for (const { pages } of table.segments) yield* pages;
   }
 
-  /** slot -> position, ascending */
+  /** How many {@link held} gives. */
+  get heldCount(): number {
+    let count = 0;
+    for (const { plain, encoded } of this.#tables) {
+      count += plain.pages.length + (encoded?.pages.length ?? 0);
+    }
+    return count;
+  }
+
+  /** The page tables as executors take them, with `tokens` reserved slots counted. */
+  pageTables(tokens: number): PageTables {
+    const tables = this.#tables, { granularity } = this.shape;
+    const pages = tables.map(({ plain }) => pageList(plain));
+    const counts = Uint32Array.from(tables, ({ plain }) => plain.count + tokens);
+    const format = tables.find(({ encoded }) => encoded !== undefined)?.encoded!.format;
+    const reads = tables.some(({ read }) => read !== undefined);
+    return {
+      granularity,
+      pages,
+      counts,
+      ...format === undefined || format === "f32" ? {} : {
+        encoded: {
+          format,
+          pages: tables.map(({ encoded }) => encoded ? pageList(encoded) : new Uint32Array(0)),
+          counts: Uint32Array.from(tables, ({ firstPlain }) => firstPlain),
+        },
+      },
+      ...reads
+        ? {
+          read: tables.map(({ read }) => read?.slots),
+          readFrom: Uint32Array.from(tables, ({ read }) => read?.from ?? 0),
+        }
+        : {},
+    };
+  }
+
+  /** slot -> position of the first table, ascending */
   positions(): Uint32Array {
-    if (this.#positions !== undefined) return Uint32Array.from(this.#positions);
-    return Uint32Array.from({ length: this.count }, (_, i) => i);
+    return this.#tables[0]!.positionList();
   }
 
-  /** How many slots have positions below `position`. */
+  /** How many slots of the first table have positions below `position`. */
   slotsBelow(position: number): number {
-    const positions = this.#positions;
-    if (positions === undefined) return Math.min(this.count, position);
-    let slots = positions.length;
-    while (slots > 0 && positions[slots - 1]! >= position) slots--;
-    return slots;
+    return this.#tables[0]!.slotsBelow(position);
   }
 
   /** A copy that shares all pages with valid slots. */
   fork(forkState: (state: unknown) => unknown): SequenceKv {
-    const copy = new SequenceKv(this.store, forkState(this.policyState));
-    copy.settled = this.settled;
-    copy.editedAt = this.editedAt;
-    copy.version = this.version;
-    copy.#positions = this.#positions?.slice();
-    copy.cached = this.cached;
-    copy.#share(this, this.count);
-    copy.count = this.count;
-    copy.computed = this.computed;
+    const copy = new SequenceKv(this.store, forkState(this.policyState), this.shape);
+    copy.#become(this);
+    copy.trim();
     return copy;
   }
 
-  /** Forgets tokens from position `length` on. */
+  /** Forgets tokens from position `length` on. Not below the last edit. */
   truncate(length: number): void {
     if (length >= this.computed) return;
-    this.count = this.slotsBelow(length);
-    if (this.#positions !== undefined) this.#positions.length = this.count;
+    for (const table of this.#tables) {
+      const count = table.slotsBelow(length);
+      table.plain.count = Math.max(0, count - table.firstPlain);
+      if (table.positions !== undefined) table.positions.length = count;
+    }
     this.computed = length;
-    this.version = {};
+    this.#changed();
     this.trim();
     this.#forgetCached();
   }
 
   /** Forgets everything and starts over with `policyState`. */
   clear(policyState: unknown = undefined): void {
-    for (const page of this.#pages) this.store.release(page);
-    this.#pages = [];
-    this.#table = undefined;
-    this.#positions = undefined;
-    this.count =
-      this.computed =
+    this.#releaseAll();
+    this.#tables = this.#emptyTables();
+    this.computed =
       this.settled =
       this.editedAt =
         0;
-    this.version = {};
+    this.#changed();
     this.policyState = policyState;
     this.cached = undefined;
   }
 
   /** Becomes the first `length` tokens of `other`, whose slots are all its positions. */
   adopt(other: SequenceKv, length: number): void {
-    const old = this.#pages;
-    this.#share(other, length);
+    const old = [...this.held()];
+    const [mine] = this.#tables, [theirs] = other.#tables;
+    mine!.plain.pages = theirs!.plain.pages.slice(0, Math.ceil(length / this.store.pageSize));
+    for (const page of mine!.plain.pages) this.store.share(page);
     for (const page of old) this.store.release(page);
-    this.count = this.computed = length;
+    mine!.plain.table = undefined;
+    mine!.plain.count = this.computed = length;
     this.cached = other.cached;
-    this.version = length === other.computed ? other.version : {};
+    if (length === other.computed) this.version = other.version;
+    else this.#changed();
     this.#forgetCached();
   }
 
   /** Becomes exactly what `other` is, policy state included. */
   become(other: SequenceKv, forkState: (state: unknown) => unknown): void {
-    const copy = other.fork(forkState);
-    for (const page of this.#pages) this.store.release(page);
-    this.#pages = copy.#pages;
-    this.#table = undefined;
-    this.#positions = copy.#positions;
-    this.count = copy.count;
-    this.computed = copy.computed;
-    this.settled = copy.settled;
-    this.editedAt = copy.editedAt;
-    this.version = copy.version;
-    this.policyState = copy.policyState;
-    this.cached = copy.cached;
+    const old = [...this.held()];
+    this.#become(other);
+    for (const page of old) this.store.release(page, this.shape.groups);
+    this.policyState = forkState(other.policyState);
+    this.trim();
   }
 
   /** Starts with cached pages, root first. */
   adoptCached(path: readonly CachedPage[]): void {
-    const old = this.#pages;
-    this.#pages = path.map(({ page }) => page);
-    for (const page of this.#pages) this.store.share(page);
+    const old = [...this.held()];
+    const { plain } = this.#tables[0]!;
+    plain.pages = path.map(({ page }) => page);
+    for (const page of plain.pages) this.store.share(page);
     for (const page of old) this.store.release(page);
-    this.#table = undefined;
-    this.count = this.computed = path.length * this.store.pageSize;
+    plain.table = undefined;
+    plain.count = this.computed = path.length * this.store.pageSize;
     this.cached = path.at(-1);
-    this.version = {};
+    this.#changed();
   }
 
   /** Replaces a page by another with the same content, which the caller knows is held. */
   replacePage(index: number, page: number): void {
-    const old = this.#pages[index]!;
+    const { plain } = this.#tables[0]!;
+    const old = plain.pages[index]!;
     if (old === page) return;
     this.store.share(page);
-    this.#pages[index] = page;
+    plain.pages[index] = page;
     this.store.release(old);
-    this.#table = undefined;
+    plain.table = undefined;
   }
 
   /**
    * Room for `tokens` new slots after the valid ones. They count once {@link advance} says so.
    *
-   * @param allocate gives a page with one holder, or throws
+   * @param allocate gives a page, or a piece of one, with one holder, or throws
    */
   reserve(tokens: number, allocate: () => number): Reservation {
-    const { pageSize } = this.store;
-    const { count } = this;
-    const offset = count % pageSize;
-    let copy: PageEdit | undefined;
-    if (offset > 0) {
-      const index = (count - offset) / pageSize;
-      const old = this.#pages[index]!;
-      if (this.store.isShared(old)) {
-        const page = allocate();
-        copy = copyRun(old * pageSize, page * pageSize, offset);
-        this.#pages[index] = page;
-        this.store.release(old);
-        this.#table = undefined;
+    const from: number[] = [], to: number[] = [];
+    const slots = this.#tables.map(({ plain }) => {
+      const { perPage, count, pages } = plain;
+      const offset = count % perPage;
+      if (offset > 0) {
+        const index = (count - offset) / perPage, old = pages[index]!;
+        if (this.store.isShared(old, this.shape.groups)) {
+          const page = pages[index] = allocate();
+          for (let i = 0; i < offset; i++) {
+            from.push(old * perPage + i);
+            to.push(page * perPage + i);
+          }
+          this.store.release(old, this.shape.groups);
+          plain.table = undefined;
+        }
       }
-    }
-    while (this.#pages.length * pageSize < count + tokens) {
-      this.#pages.push(allocate());
-      this.#table = undefined;
-    }
-    const slots = new Uint32Array(tokens);
-    for (let i = 0; i < tokens; i++) slots[i] = this.physical(count + i);
-    return { slots, copy };
+      while (pages.length * perPage < count + tokens) {
+        pages.push(allocate());
+        plain.table = undefined;
+      }
+      return Uint32Array.from({ length: tokens }, (_, i) => physicalSlot(plain, count + i));
+    });
+    if (from.length === 0) return { slots, copies: [] };
+    const place = this.placeOf("f32");
+    const lists = { from: Uint32Array.from(from), to: Uint32Array.from(to) };
+    return { slots, copies: [{ op: "copy", ...lists, ...place && { place } }] };
+  }
+
+  /** What physical slots of a format mean here; undefined = the default of edits. */
+  placeOf(format: KvFormat): SlotPlace | undefined {
+    const { granularity } = this.shape;
+    return granularity === "sequence" && format === "f32" ? undefined : { granularity, format };
   }
 
   /** The first `tokens` reserved slots hold the next tokens now; the rest of the room is given back. */
   advance(tokens: number): void {
-    if (this.#positions !== undefined) {
-      for (let i = 0; i < tokens; i++) this.#positions.push(this.computed + i);
+    for (const { plain, positions } of this.#tables) {
+      plain.count += tokens;
+      if (positions === undefined) continue;
+      for (let i = 0; i < tokens; i++) positions.push(this.computed + i);
     }
-    this.count += tokens;
     this.computed += tokens;
-    if (tokens > 0) this.version = {};
+    if (tokens > 0) this.#changed();
     this.trim();
   }
 
   /** Returns pages without valid slots. */
   trim(): void {
-    const needed = Math.ceil(this.count / this.store.pageSize);
-    while (this.#pages.length > needed) {
-      this.store.release(this.#pages.pop()!);
-      this.#table = undefined;
+    for (const { plain } of this.#tables) {
+      const needed = Math.ceil(plain.count / plain.perPage);
+      while (plain.pages.length > needed) {
+        this.store.release(plain.pages.pop()!, this.shape.groups);
+        plain.table = undefined;
+      }
     }
   }
 
-  /** Where slot `slot` lies in the pool. */
+  /** Where slot `slot` of the first table lies in the pool. */
   physical(slot: number): number {
-    const { pageSize } = this.store;
-    const offset = slot % pageSize;
-    return this.#pages[(slot - offset) / pageSize]! * pageSize + offset;
+    return physicalSlot(this.#tables[0]!.plain, slot);
   }
 
-  /**
-   * Replaces the table after an eviction. Ownership of `pages` passes to this table and that of the
-   * pages it held to the caller.
-   *
-   * @returns the pages held before
-   */
-  replaceTable(pages: readonly number[], positions: readonly number[]): readonly number[] {
-    const old = this.#pages;
-    this.#pages = [...pages];
-    this.#table = undefined;
-    this.#positions = [...positions];
-    this.count = positions.length;
+  /** To be called after a policy changed a table. */
+  edited(): void {
     this.editedAt = this.computed;
     this.version = {};
     this.cached = undefined;
-    return old;
   }
 
-  #share(other: SequenceKv, slots: number): void {
-    this.#pages = other.#pages.slice(0, Math.ceil(slots / this.store.pageSize));
-    for (const page of this.#pages) this.store.share(page);
-    this.#table = this.#pages.length === other.#pages.length ? other.#table : undefined;
+  #changed(): void {
+    this.version = {};
+    this.signals = undefined;
+  }
+
+  #become(other: SequenceKv): void {
+    this.#tables = other.#tables.map((table) => table.copy());
+    for (const page of this.held()) this.store.share(page, this.shape.groups);
+    this.computed = other.computed;
+    this.settled = other.settled;
+    this.editedAt = other.editedAt;
+    this.version = other.version;
+    this.cached = other.cached;
+    this.signals = other.signals;
+  }
+
+  #emptyTables(): KvTable[] {
+    return Array.from({ length: this.shape.groups }, () => new KvTable(this.store.pageSize));
+  }
+
+  #releaseAll(): void {
+    for (const page of this.held()) this.store.release(page, this.shape.groups);
   }
 
   #forgetCached(): void {
@@ -245,10 +313,6 @@ export class SequenceKv {
   }
 }
 
-function copyRun(from: number, to: number, length: number): PageEdit {
-  return {
-    op: "copy",
-    from: Uint32Array.from({ length }, (_, i) => from + i),
-    to: Uint32Array.from({ length }, (_, i) => to + i),
-  };
+function pageList(segment: Segment): Uint32Array {
+  return segment.table ??= Uint32Array.from(segment.pages);
 }

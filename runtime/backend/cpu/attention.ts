@@ -93,7 +93,7 @@ function attendHead(
   const all = Uint32Array.from(slots.places, (_, index) => memory.slotAt(index));
   const order = all.map((_, index) => index), before = all.length - row.length;
   const isCausal = row.treeMask === undefined && row.read === undefined &&
-    ruleOf(row, layer) === undefined;
+    ruleOf(row, layer, row.length - 1) === undefined;
   for (let t = 0; t < row.length; t++) {
     const indices = isCausal
       ? order.subarray(0, before + t + 1)
@@ -162,7 +162,7 @@ function readIndices(
   { width, perGroup, queries }: HeadOptions,
 ): Uint32Array {
   const visible = visibleIndices(row, slots, t);
-  const rule = ruleOf(row, layer);
+  const rule = ruleOf(row, layer, t);
   if (rule === undefined) return visible;
   const token = row.start + t, { headDim, pageSize } = pool.layout;
   const own = {

@@ -89,11 +89,10 @@ export function visibleIndices(row: AttentionRow, slots: RowSlots, t: number): U
   return seen.subarray(0, count);
 }
 
-/** The rule a row's tokens of a layer read by, if any. */
-export function ruleOf(row: AttentionRow, layer: number): ReadRule | undefined {
-  const { rule } = row;
-  if (rule === undefined || layer < rule.denseLayers) return undefined;
-  return row.length > 1 && rule.densePrefill ? undefined : rule;
+/** The rule that token t of a row reads by in a layer, if any. */
+export function ruleOf(row: AttentionRow, layer: number, t: number): ReadRule | undefined {
+  const { rule, ruleFrom = 0 } = row;
+  return rule === undefined || layer < rule.denseLayers || t < ruleFrom ? undefined : rule;
 }
 
 /**

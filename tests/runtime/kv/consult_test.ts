@@ -2,6 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { EngineLimits } from "../../../runtime/engine/engine.ts";
 import type { KvEdit, KvPolicy, KvView } from "../../../runtime/kv/policy.ts";
 import { EngineError, OutOfPagesError } from "../../../runtime/mod.ts";
+import { PolicyError } from "../../../runtime/errors.ts";
 import type { FakeExecutorOptions } from "../../fakes/fake_executor.ts";
 import { windowPolicy } from "../../fakes/window_policy.ts";
 import { fakeEngine, letters, testScope } from "../engine/_fixtures.ts";
@@ -141,9 +142,19 @@ const badEdits: readonly [string, (view: KvView) => KvEdit, string][] = [
   ],
   ["names another group", () => ({ op: "keep", group: 1, slots: Uint32Array.of(0) }), "group 1"],
   [
-    "asks for what there is not",
-    () => ({ op: "encode", group: 0, pages: Uint32Array.of(0), format: "int8" }),
-    "encode",
+    "encodes tentative tokens",
+    ({ groups }) => ({
+      op: "encode",
+      group: 0,
+      slots: groups[0]!.positions.length,
+      format: "int8",
+    }),
+    "encoded tokens not yet committed",
+  ],
+  [
+    "reads slots that do not exist",
+    () => ({ op: "read", group: 0, slots: Uint32Array.of(99) }),
+    "valid",
   ],
   [
     "reads a signal it did not declare",
@@ -217,7 +228,7 @@ Deno.test("policies this engine cannot serve are refused when a session is opene
   ];
   for (const [change, message] of refused) {
     await using setup = engineWith({ ...policy, ...change });
-    assertThrows(() => setup.engine.session([1], { scope: kvScope() }), RangeError, message);
+    assertThrows(() => setup.engine.session([1], { scope: kvScope() }), PolicyError, message);
     assertEquals(setup.engine.stats().openSessions, 0);
   }
 });

@@ -1,4 +1,6 @@
 import { assertEquals } from "@std/assert";
+import type { PageEdit } from "../../../runtime/engine/executor.ts";
+import { keepSlots, type RetiredPage } from "../../../runtime/kv/edits.ts";
 import { PageStore } from "../../../runtime/kv/pages.ts";
 import { SequenceKv } from "../../../runtime/kv/sequence_kv.ts";
 
@@ -16,10 +18,10 @@ const same = (state: unknown) => state;
 
 Deno.test("reserve() gives slots in the order of the sequence and new pages as they fill", () => {
   const { store, compute, kv } = setUp();
-  const { slots, copy } = compute(kv, 6);
-  assertEquals([...slots].map((slot) => slot % 4), [0, 1, 2, 3, 0, 1]);
+  const { slots: [slots], copies: [copy] } = compute(kv, 6);
+  assertEquals([...slots!].map((slot) => slot % 4), [0, 1, 2, 3, 0, 1]);
   assertEquals([copy, kv.pages.length, store.free], [undefined, 2, 6]);
-  assertEquals([...compute(kv, 2).slots], [kv.pages[1]! * 4 + 2, kv.pages[1]! * 4 + 3]);
+  assertEquals([...compute(kv, 2).slots[0]!], [kv.pages[1]! * 4 + 2, kv.pages[1]! * 4 + 3]);
   assertEquals([kv.pages.length, kv.count, kv.computed], [2, 8, 8]);
 });
 
@@ -28,14 +30,14 @@ Deno.test("reserve() copies a shared, partly filled page and leaves the other's 
   compute(kv, 6);
   const fork = kv.fork(same);
   const before = [...kv.pages];
-  const { slots, copy } = compute(fork, 1);
+  const { slots: [slots], copies: [copy] } = compute(fork, 1);
   assertEquals(kv.pages, before);
   assertEquals(fork.pages[0], before[0]);
   const [, old] = before, [, own] = fork.pages;
   assertEquals([...copy!.from], [old! * 4, old! * 4 + 1]);
   assertEquals([...copy!.to], [own! * 4, own! * 4 + 1]);
-  assertEquals([...slots], [own! * 4 + 2]);
-  assertEquals(compute(kv, 1).copy, undefined, "the other one has its page to itself now");
+  assertEquals([...slots!], [own! * 4 + 2]);
+  assertEquals(compute(kv, 1).copies[0], undefined, "the other one has its page to itself now");
   store.check([kv.pages, fork.pages]);
 });
 
@@ -43,7 +45,7 @@ Deno.test("reserve() does not copy a full shared page", () => {
   const { compute, kv } = setUp();
   compute(kv, 4);
   const fork = kv.fork(same);
-  assertEquals(compute(fork, 1).copy, undefined);
+  assertEquals(compute(fork, 1).copies[0], undefined);
   assertEquals(fork.pages[0], kv.pages[0]);
 });
 
@@ -78,20 +80,24 @@ Deno.test("adopt() takes another's beginning, down to part of a page", () => {
   assertEquals(store.free, 8);
 });
 
-Deno.test("replaceTable() separates positions from slots", () => {
+Deno.test("keepSlots() separates positions from slots", () => {
   const { store, allocate, compute, kv } = setUp();
   compute(kv, 8);
-  const [first, second] = [allocate(), kv.pages[1]!];
-  store.share(second);
-  const old = kv.replaceTable([first, second], [0, 1, 2, 7]);
-  for (const page of old) store.release(page);
+  const host = {
+    allocate,
+    retired: [] as RetiredPage[],
+    edits: [] as PageEdit[],
+    slotsPerPage: () => 4,
+  };
+  keepSlots(kv, kv.tables[0]!, Uint32Array.of(0, 1, 2, 7), false, host);
+  for (const { page } of host.retired) store.release(page);
+  assertEquals(host.edits.map(({ from }) => from.length), [4]);
   assertEquals([...kv.positions()], [0, 1, 2, 7]);
   assertEquals([kv.count, kv.computed, kv.slotsBelow(7), kv.slotsBelow(3)], [4, 8, 3, 3]);
-  kv.trim();
   compute(kv, 1);
   assertEquals([...kv.positions()], [0, 1, 2, 7, 8]);
   const fork = kv.fork(same);
-  kv.truncate(5);
-  assertEquals([[...kv.positions()], [...fork.positions()]], [[0, 1, 2], [0, 1, 2, 7, 8]]);
+  kv.truncate(8);
+  assertEquals([[...kv.positions()], [...fork.positions()]], [[0, 1, 2, 7], [0, 1, 2, 7, 8]]);
   store.check([kv.pages, fork.pages]);
 });
