@@ -100,6 +100,12 @@ function firstRole(
   return entry.model;
 }
 
+/** @throws {CapabilityError} if the request's model lacks what the first role needs */
+export function checkFirstRole(strategy: Strategy, { model }: CatalogEntry): void {
+  const [role, needs] = Object.entries(strategy.needs)[0]!;
+  requireCapabilities(model, needs, { strategy: strategy.name, role });
+}
+
 /** @throws {CapabilityError} if a model lacks what its role needs */
 export function checkCapabilities(
   strategy: Strategy,

@@ -8,10 +8,11 @@ import {
   NotFoundError,
 } from "../runtime/mod.ts";
 import { getStrategy, parseParams, type Strategy, type TraceLevel } from "../strategies/mod.ts";
+import { requireAllowedStrategy, requireModel } from "./auth.ts";
 import type { Alias, AppDeps } from "./deps.ts";
 import { ApiError } from "./errors.ts";
 import { canonical, selectKv } from "./kv.ts";
-import { checkCapabilities, fillRoles, findModel } from "./roles.ts";
+import { checkCapabilities, checkFirstRole, fillRoles, findModel } from "./roles.ts";
 import type { RequestState } from "./state.ts";
 import { type NamedParams, parseNamedParams } from "./structured_header.ts";
 
@@ -65,10 +66,15 @@ export function select(
   const { entry, alias } = findModel(deps, model);
   state.model = entry.info.id;
   state.servedBy = entry.info.servedBy;
-  const named = nameStrategy(deps, headers, decoding, alias);
+  requireModel(state.caller, model, "model");
+  for (const [role, id] of Object.entries(decoding.models ?? {})) {
+    requireModel(state.caller, id, `decoding.models.${role}`);
+  }
+  const named = nameStrategy(deps, state, headers, decoding, alias);
   const strategy = namedStrategy(named);
   state.strategy = strategy.name;
   state.source = named.source;
+  requireAllowedStrategy(state.caller, strategy.name, named.param);
   if (entry.info.upstream) refuseKv(headers, decoding.kv_policy);
   const shared = {
     entry,
@@ -79,8 +85,11 @@ export function select(
   const { params } = named;
   const parsed = parseParams(strategy, params);
   const given = { ...(named.source === "alias" ? alias?.models : {}), ...decoding.models };
-  const models = fillRoles(deps, entry, strategy, given, parsed);
+  let models: Selection["models"];
   try {
+    // First, so that nobody is told to name a draft for a model that cannot use one.
+    checkFirstRole(strategy, entry);
+    models = fillRoles(deps, entry, strategy, given, parsed);
     checkCapabilities(strategy, parsed, models);
   } catch (error) {
     if (!(error instanceof CapabilityError) || decoding.fallback !== "allow") throw error;
@@ -108,6 +117,7 @@ function refuseKv(headers: Headers, inBody: DecodingRequest["kv_policy"]): void 
 /** The default strategy instead, said so in the response's headers. */
 function fallBack(deps: AppDeps, state: RequestState, entry: CatalogEntry) {
   const strategy = getStrategy(deps.defaults.strategy);
+  requireAllowedStrategy(state.caller, strategy.name, "decoding.fallback");
   const parsed = parseParams(strategy, {});
   const models = fillRoles(deps, entry, strategy, {}, parsed);
   checkCapabilities(strategy, parsed, models);
@@ -124,6 +134,7 @@ interface NamedStrategy extends NamedParams {
 
 function nameStrategy(
   deps: AppDeps,
+  { caller }: RequestState,
   headers: Headers,
   decoding: DecodingRequest,
   alias: Alias | undefined,
@@ -143,10 +154,11 @@ function nameStrategy(
       param: "model",
     };
   }
+  const ofKey = caller.grant?.strategy;
   return {
-    name: deps.defaults.strategy,
+    name: ofKey ?? deps.defaults.strategy,
     params: params ?? {},
-    source: "default",
+    source: ofKey === undefined ? "default" : "key",
     param: "decoding.strategy",
   };
 }

@@ -208,7 +208,9 @@ export class TokenSession implements SessionCore {
   /** One call that draws a token nobody keeps. Only the last position can be read. */
   async topk(k: number, { last = 1 }: At = {}): Promise<readonly TopK[]> {
     if (last !== 1) throw new RangeError("An upstream tells the last position's candidates only");
-    const options = { sampling: greedySampling, maxTokens: 1, topLogprobs: k };
+    // Servers hide the token that stops them, and with it what else was likely.
+    const ignoreStop = this.#engine.profile.ignoreEos;
+    const options = { sampling: greedySampling, maxTokens: 1, topLogprobs: k, ignoreStop };
     const member = await this.#open(options);
     try {
       for (let piece = await member.next(); piece; piece = await member.next()) {

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names as in the configuration
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { UpstreamError } from "../../../runtime/mod.ts";
 import {
