@@ -1,6 +1,7 @@
 /** Automata over bytes as constraints over tokens. */
 import type { Constraint } from "../constraint.ts";
 import type { TokenId, Vocab } from "../model.ts";
+import { forcedTokens } from "./forced.ts";
 import { Budget } from "./regex/budget.ts";
 import { buildTrie, type ByteTrie, byteTrie, endsHere } from "./regex/byte_trie.ts";
 import { MaskCache } from "./regex/mask_cache.ts";
@@ -31,9 +32,6 @@ export interface MaskedConstraint<S> extends Constraint<S> {
   mask(state: S, out: Uint32Array): void;
   forced(state: S): readonly TokenId[];
 }
-
-/** Tokens looked at for {@link Constraint.forced} at once. */
-const maxForced = 32;
 
 /**
  * The constraint whose texts an automaton reads, however their bytes are cut into tokens. Control
@@ -85,31 +83,9 @@ export function byteConstraint<S>(
       for (let word = 0; word < bits.length; word++) out[word]! |= bits[word]!;
     },
     accepting: (state) => automaton.isAccepting(state),
-    forced(state) {
-      const tokens: TokenId[] = [];
-      for (let at: S | undefined = state; at !== undefined && tokens.length < maxForced;) {
-        const token: TokenId | undefined = automaton.isAccepting(at)
-          ? undefined
-          : onlyToken(bitsOf(at));
-        if (token === undefined) break;
-        tokens.push(token);
-        at = advance(at, token);
-      }
-      return tokens;
-    },
+    forced: (state) =>
+      forcedTokens(state, { bitsOf, advance, accepting: (s) => automaton.isAccepting(s) }),
   };
-}
-
-/** The token of a mask that has exactly one. */
-function onlyToken(bits: Uint32Array): TokenId | undefined {
-  let found: TokenId | undefined;
-  for (let word = 0; word < bits.length; word++) {
-    const value = bits[word]!;
-    if (value === 0) continue;
-    if (found !== undefined || (value & (value - 1)) !== 0) return undefined;
-    found = word * 32 + 31 - Math.clz32(value);
-  }
-  return found;
 }
 
 /** Sets the bits of the tokens that lead to a state where a token may end. */

@@ -1,8 +1,8 @@
 /** What strings must match, as automata over the UTF-8 bytes of the decoded string. */
 import { Budget } from "../regex/budget.ts";
-import { codePoints } from "../regex/code_points.ts";
 import { Dfa, type DfaState } from "../regex/dfa.ts";
 import { buildNfa, type Nfa, reaching } from "../regex/nfa.ts";
+import { textsExpression } from "../regex/mod.ts";
 import { parseRegex } from "../regex/parse.ts";
 import { regexLimits } from "../regex/budget.ts";
 import type { Expression } from "../regex/syntax.ts";
@@ -26,14 +26,7 @@ export function listMatcher(
   limits: SchemaLimits,
   budget: Budget,
 ): MatcherSpec {
-  const parts = values.map((value): Expression => ({
-    kind: "sequence",
-    parts: Array.from(value, (character): Expression => {
-      const point = character.codePointAt(0)!;
-      return { kind: "set", set: codePoints([[point, point]]) };
-    }),
-  }));
-  return matcherOf({ kind: "choice", parts }, limits, budget, values);
+  return matcherOf(textsExpression(values), limits, budget, values);
 }
 
 function matcherOf(
