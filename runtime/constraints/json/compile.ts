@@ -5,7 +5,7 @@
  * Differs: what cannot be enforced while the text is written is refused by name, with its place.
  */
 import { Budget, ConstraintTooComplexError } from "../regex/budget.ts";
-import { formatPatterns, freeFormats } from "./formats.ts";
+import { formatLengths, formatPatterns } from "./formats.ts";
 import { type SchemaLimits, Tally } from "./limits.ts";
 import { readArrayRule, readObjectRule } from "./containers.ts";
 import { listMatcher, patternMatcher } from "./matchers.ts";
@@ -74,7 +74,7 @@ function createCompiling(schema: unknown, limits: SchemaLimits, nodes: MutableNo
   const work = new Tally("schemas", 20_000);
   const budget = new Budget(limits.maxCompileSteps);
   const references = new Tally("references", limits.maxReferences);
-  const resources = new Resources(schema, draft, { max: 2 * limits.maxDepth }, work);
+  const resources = new Resources(schema, draft, limits.maxDepth, work);
   const known = new Map<unknown, number>();
   const matchers: MatcherSpec[] = [];
   const matcherIds = new Map<string, number>();
@@ -198,7 +198,7 @@ function fillScalars(
   const values = readValues(schema, place, compiling);
   node.types = types & (values?.types ?? anyType);
   node.literals = values?.literals ?? 7;
-  node.number = readNumberRule(schema, place, isInteger, values?.numbers);
+  node.number = readNumberRule(schema, place, isInteger, values?.numbers, compiling.draft);
   node.string = readStringRule(schema, place, compiling, values?.strings);
   if (values?.compounds) node.anyOf = [...node.anyOf, values.compounds];
 }
@@ -210,6 +210,7 @@ function readStringRule(
   values: readonly string[] | undefined,
 ): SchemaNode["string"] {
   const matchers: number[] = [];
+  let max = Infinity;
   if (schema.pattern !== undefined) {
     if (typeof schema.pattern !== "string") throw schemaError(`"pattern" must be a string`, at);
     matchers.push(compiling.pattern(schema.pattern, at));
@@ -217,14 +218,14 @@ function readStringRule(
   if (schema.format !== undefined) {
     if (typeof schema.format !== "string") throw schemaError(`"format" must be a string`, at);
     const pattern = formatPatterns.get(schema.format);
-    if (pattern !== undefined) matchers.push(compiling.pattern(pattern, at));
-    else if (!freeFormats.has(schema.format)) {
-      compiling.note(`format ${JSON.stringify(schema.format.slice(0, 64))} is not checked`);
-    }
+    if (pattern !== undefined) {
+      matchers.push(compiling.pattern(pattern, at));
+      max = formatLengths.get(schema.format) ?? max;
+    } else compiling.note(`format ${schema.format.slice(0, 64)}`);
   }
   if (values) matchers.push(compiling.list(values));
   const min = readCount(schema, "minLength", at) ?? 0;
-  const max = readCount(schema, "maxLength", at) ?? Infinity;
+  max = Math.min(max, readCount(schema, "maxLength", at) ?? Infinity);
   return matchers.length === 0 && min === 0 && max === Infinity
     ? undefined
     : { matchers, min, max };

@@ -31,6 +31,7 @@ function isWithin(value: Decimal, rule: NumberRule): boolean {
  * satisfies it, `pass` if all do as far as bounds tell, else `open`.
  */
 export function judgeBeginning(text: string, rule: NumberRule): Verdict {
+  if (rule.hasNoPoint && text.includes(".")) return fail;
   const isNegative = text.startsWith("-");
   const [whole = "", fraction] = (isNegative ? text.slice(1) : text).split(".");
   let canPass = false;
@@ -125,5 +126,6 @@ function leastCommonMultiple(a: bigint, b: bigint): bigint {
 
 /** The verdict on a finished number. */
 export function judgeNumber(text: string, rule: NumberRule): Verdict {
+  if (rule.hasNoPoint && text.includes(".")) return fail;
   return satisfies(decimalOf(text), rule) ? pass : fail;
 }

@@ -54,6 +54,8 @@ export interface NumberRule {
   readonly multiples: readonly Decimal[];
   /** The only values allowed. */
   readonly values: readonly Decimal[] | undefined;
+  /** Draft 4 counts 1.0 as no integer. */
+  readonly hasNoPoint: boolean;
 }
 
 /** All matchers must match; lengths count code points. */
@@ -108,6 +110,6 @@ export interface SchemaProgram {
   readonly nodes: readonly SchemaNode[];
   readonly root: number;
   readonly matchers: readonly MatcherSpec[];
-  /** Annotations that a reader may take for checks and that are none here, e.g. an unknown format. */
+  /** Keywords that a reader may take for checks and that are none here: formats without a pattern. */
   readonly notes: readonly string[];
 }

@@ -1,5 +1,6 @@
 /** Where references of a schema lead: identifiers, anchors and pointers. */
 import { FormatError } from "../../errors.ts";
+import { ConstraintTooComplexError } from "../regex/budget.ts";
 import type { Tally } from "./limits.ts";
 
 /** The drafts that differ in what we read. */
@@ -65,16 +66,13 @@ const schemas = [
 export class Resources {
   readonly root: Place;
   readonly #byUri = new Map<string, Place>();
+  readonly #maxDepth: number;
 
-  constructor(
-    schema: unknown,
-    readonly draft: Draft,
-    depth: { readonly max: number },
-    work: Tally,
-  ) {
+  constructor(schema: unknown, readonly draft: Draft, maxDepth: number, work: Tally) {
+    this.#maxDepth = maxDepth;
     this.root = { schema, base: this.baseOf(schema, here), at: "" };
     this.#byUri.set(here, this.root);
-    this.#index(this.root, depth.max, work);
+    this.#index(this.root, maxDepth, work);
   }
 
   /** The base that a schema's references are relative to. */
@@ -94,7 +92,9 @@ export class Resources {
     const { schema, base, at } = place;
     if (!isObject(schema)) return;
     work.add();
-    if (depth === 0) throw schemaError("the schema is nested too deeply", at);
+    if (depth === 0) {
+      throw new ConstraintTooComplexError("schemas inside each other", this.#maxDepth);
+    }
     if (!this.#byUri.has(base)) this.#byUri.set(base, place);
     if (!this.#refHidesSiblings(schema)) this.#addAnchors(place, schema);
     for (const [child, path] of childSchemas(schema)) {

@@ -2,7 +2,7 @@
 import type { Compiling } from "./compile.ts";
 import { type Decimal, decimalOf } from "./decimal.ts";
 import { jsonType, type NumberRule } from "./program.ts";
-import { isObject, type JsonObject, type Place, schemaError } from "./resources.ts";
+import { type Draft, isObject, type JsonObject, type Place, schemaError } from "./resources.ts";
 
 const typeBits: ReadonlyMap<unknown, number> = new Map(Object.entries(jsonType));
 
@@ -111,6 +111,7 @@ export function readNumberRule(
   { at }: Place,
   isInteger: boolean,
   values: readonly Decimal[] | undefined,
+  draft: Draft,
 ): NumberRule | undefined {
   const read = (key: string): Decimal | undefined => {
     const value = schema[key];
@@ -118,7 +119,7 @@ export function readNumberRule(
     if (typeof value !== "number" || !Number.isFinite(value)) {
       throw schemaError(`"${key}" must be a number`, at);
     }
-    return decimalOf(String(value));
+    return boundOf(key, value);
   };
   const multipleOf = read("multipleOf");
   if (multipleOf && multipleOf.digits <= 0n) throw schemaError(`"multipleOf" must be above 0`, at);
@@ -143,7 +144,22 @@ export function readNumberRule(
     maxIsExclusive: upper.isExclusive,
     multiples,
     values,
+    hasNoPoint: isInteger && draft === "4",
   };
+}
+
+/**
+ * A bound as an exact number. Beyond 2^53 a reader of JSON may have rounded it outwards, so the
+ * nearest double inside is taken: the texts that are allowed satisfy the bound as it was written.
+ */
+function boundOf(key: string, value: number): Decimal {
+  const isBound = key !== "multipleOf" && Math.abs(value) > Number.MAX_SAFE_INTEGER;
+  if (!isBound) return decimalOf(String(value));
+  const inwards = key.toLowerCase().endsWith("maximum") ? -1 : 1;
+  const bits = new BigInt64Array(Float64Array.of(value).buffer);
+  // Doubles of one sign are ordered as their bits are.
+  bits[0]! += BigInt(inwards * Math.sign(value));
+  return decimalOf(BigInt(new Float64Array(bits.buffer)[0]!).toString());
 }
 
 /** The tighter of an inclusive and an exclusive bound; draft 4 says exclusive by a flag. */
