@@ -6,7 +6,7 @@ import { createModelExecutor, type ModelExecutor } from "./engine/model_executor
 import { createWorkerExecutor } from "./engine/worker_executor.ts";
 import { FormatError } from "./errors.ts";
 import type { WeightSource } from "./formats/weights.ts";
-import { openModelFiles } from "./model_files.ts";
+import { listAdapterFiles, openModelFiles } from "./model_files.ts";
 import type { Vocab } from "./model.ts";
 import { type ModelConfig, usableContext, type WeightFormat } from "./models/mod.ts";
 
@@ -66,6 +66,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
     vocab: vocab.size,
     pageSize: PAGE_SIZE,
     pages: pagesFor(config, contextLength, options.kvBytes),
+    adapterFiles: await listAdapterFiles(path),
   };
   const start = options.thread === "worker" ? createWorkerExecutor : createModelExecutor;
   const executor: ModelExecutor = await start(spec);

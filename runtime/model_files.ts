@@ -61,6 +61,27 @@ export async function openWeightFiles(path: string): Promise<WeightFiles> {
   return { config, weights: await openWeights(folder, file) };
 }
 
+/** Folder beside the weights that holds learned parts of KV policies. */
+const adapterFolder = "kv_adapters";
+
+/** Adapter files of a model, by name; empty without such a folder. */
+export async function listAdapterFiles(path: string): Promise<readonly string[]> {
+  const isFile = isGguf(path) || path.endsWith(".safetensors");
+  const folder = `${
+    isFile ? path.slice(0, path.lastIndexOf("/") + 1) : `${path}/`
+  }${adapterFolder}`;
+  const files: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(folder)) {
+      if (name.endsWith(".safetensors")) files.push(`${folder}/${name}`);
+    }
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+  return files.sort();
+}
+
 function isGguf(path: string): boolean {
   return /\.gguf$/i.test(path);
 }

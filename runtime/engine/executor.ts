@@ -4,7 +4,14 @@
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
 import type { EncodedSlots, KvSupport, Rope, SlotPlace } from "../backend/backend.ts";
-import type { KvFormat, KvGranularity, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
+import type {
+  KvAdapterData,
+  KvFormat,
+  KvGranularity,
+  KvLayout,
+  KvSignal,
+  ReadRule,
+} from "../kv/policy.ts";
 
 /** What the engine has to know about the model behind an executor. */
 export interface ExecutorInfo {
@@ -27,6 +34,8 @@ export interface ExecutorInfo {
   readonly rope?: Rope;
   /** Learned weights for KV policies that came with the model, by name. */
   readonly adapters?: readonly string[];
+  /** What policies may know of them. */
+  readonly adapterData?: Readonly<Record<string, KvAdapterData>>;
 }
 
 /** Runs batches, one at a time. */

@@ -9,7 +9,7 @@ import {
   type Tensor,
 } from "../backend/backend.ts";
 import { EngineError } from "../errors.ts";
-import type { KvLayout } from "../kv/policy.ts";
+import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
@@ -29,6 +29,8 @@ export interface LocalExecutorOptions {
   readonly vocab?: number;
   /** Become the executor's. @default none */
   readonly adapters?: readonly KvAdapter[];
+  /** What KV policies may know of learned weights, by name. @default nothing of those above */
+  readonly adapterData?: Readonly<Record<string, KvAdapterData>>;
 }
 
 /**
@@ -72,7 +74,8 @@ export function createLocalExecutor(
       ),
       heads: config.heads,
       rope: decoder.rope,
-      adapters: [...adapters.keys()],
+      adapters: [...new Set([...adapters.keys(), ...Object.keys(options.adapterData ?? {})])],
+      ...options.adapterData && { adapterData: options.adapterData },
     },
     async execute(batch) {
       try {

@@ -1,7 +1,12 @@
 /** From a model's files to an executor in this thread. */
+import type { Backend } from "../backend/backend.ts";
 import { selectBackend } from "../backend/select.ts";
+import { openSafetensors } from "../formats/safetensors.ts";
+import type { WeightSource } from "../formats/weights.ts";
 import { openWeightFiles } from "../model_files.ts";
-import { loadDecoder, type WeightFormat } from "../models/mod.ts";
+import { normsDigest, requireBase } from "../models/adapters/base.ts";
+import { loadAdapter, type LoadedAdapter } from "../models/adapters/mod.ts";
+import { loadDecoder, type ModelConfig, type WeightFormat } from "../models/mod.ts";
 import type { Executor } from "./executor.ts";
 import { createLocalExecutor, type LocalExecutorOptions } from "./local_executor.ts";
 
@@ -13,6 +18,8 @@ export interface ModelExecutorSpec extends LocalExecutorOptions {
   readonly backend: string;
   /** How weight matrices are held. @default "file" */
   readonly weights?: WeightFormat;
+  /** Files of learned weights for KV policies. @default none */
+  readonly adapterFiles?: readonly string[];
 }
 
 /** An executor that knows how large its model is. */
@@ -32,8 +39,9 @@ export async function createModelExecutor(spec: ModelExecutorSpec): Promise<Mode
   try {
     const { config, weights } = await openWeightFiles(spec.path);
     using source = weights;
+    const adapters = openAdapters(spec.adapterFiles ?? [], config, source, backend);
     const decoder = loadDecoder(config, source, backend, { weights: spec.weights ?? "file" });
-    const executor = createLocalExecutor(decoder, backend, spec);
+    const executor = createLocalExecutor(decoder, backend, { ...spec, ...adapters });
     return {
       info: executor.info,
       parameters: decoder.parameters,
@@ -47,4 +55,30 @@ export async function createModelExecutor(spec: ModelExecutorSpec): Promise<Mode
     backend[Symbol.dispose]();
     throw error;
   }
+}
+
+/** Learned parts of KV policies, in the shape of the executor's options. */
+function openAdapters(
+  files: readonly string[],
+  config: ModelConfig,
+  weights: WeightSource,
+  backend: Backend,
+): Pick<LocalExecutorOptions, "adapters" | "adapterData"> {
+  if (files.length === 0) return {};
+  const digest = normsDigest(config, weights);
+  const loaded: LoadedAdapter[] = [];
+  try {
+    for (const path of files) {
+      using file = openSafetensors(path);
+      requireBase(file.metadata, digest);
+      loaded.push(loadAdapter(file, config, backend));
+    }
+  } catch (error) {
+    for (const { adapter } of loaded) adapter?.[Symbol.dispose]();
+    throw error;
+  }
+  return {
+    adapters: loaded.flatMap(({ adapter }) => adapter ?? []),
+    adapterData: Object.fromEntries(loaded.map(({ name, data }) => [name, data])),
+  };
 }

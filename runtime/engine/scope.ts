@@ -166,6 +166,7 @@ function modelOf(info: ExecutorInfo, separators: ReadonlySet<number>): KvModel {
     heads,
     contextLength,
     separators,
+    ...info.adapterData && { adapters: info.adapterData },
     ...rope && { rope: { layout: rope.layout, frequencies: [...rope.frequencies] } },
   };
 }

@@ -48,6 +48,15 @@ export interface KvModel {
   readonly rope?: { readonly layout: "half" | "pairs"; readonly frequencies: readonly number[] };
   /** Committed token ids that end a segment of text, see separators.ts. */
   readonly separators?: ReadonlySet<number>;
+  /** Learned weights that came with the model, by name. */
+  readonly adapters?: Readonly<Record<string, KvAdapterData>>;
+}
+
+/** What a policy may know of learned weights, see models/adapters/mod.ts. */
+export interface KvAdapterData {
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Weights that the policy itself computes with; empty where the forward pass does. */
+  readonly tensors: Readonly<Record<string, Float32Array>>;
 }
 
 /** One group of layers (or layer and head) that share a page table. */

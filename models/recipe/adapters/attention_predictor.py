@@ -128,7 +128,7 @@ def main(a):
     print("gate passed" if passed else "gate NOT passed: a simple forecaster does as well")
     tensors = {f"{n}.{k}": x for n, p in params.items() for k, x in p.items()}
     common.export(a.out, tensors, dict(
-        method="attention-predictor", block=a.block, history=a.history, dense_layers=[0], base_sha256=digest,
+        method="attention-predictor", block=a.block, history=a.history, dense_layers=[0], base_norms=digest,
         steps=a.steps, seed=a.seed, gate={n: round(x, 4) for n, (x, _) in held.items()}, gate_passed=bool(passed)))
 
 

@@ -47,8 +47,8 @@ def butler_mask(get, meta, c, shuffle, budget, sinks=1, window=8):
             held["x"] = x
             return jnp.ones((1, 1, T, T))
         at = f"token_butler.producers.{i - 1}."
-        p = dict(norm_w=get(at + "norm.weight"), norm_b=get(at + "norm.bias"), w1=get(at + "q_mlp.0.weight"),
-                 w2=get(at + "q_mlp.2.weight"), keys=get(f"token_butler.layers.{i}.key_proj"))
+        p = {n: get(f"{at}{n}.weight") for n in ("norm", "gate", "up", "down")}
+        p["keys"] = get(f"token_butler.layers.{i}.key_proj")
         s = token_butler.scores(p, held["x"], k, c, dim)
         held["x"] = x
         if shuffle is not None:

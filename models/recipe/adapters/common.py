@@ -18,7 +18,11 @@ from safetensors.numpy import save_file
 
 
 def read_model(folder):
-    """config.json and model.safetensors -> (weights, shape, SHA-256 of the weight file)."""
+    """config.json and model.safetensors -> (weights, shape, fingerprint of the model).
+
+    The fingerprint is the SHA-256 of the values of the final norm and of the layers' input norms, as
+    little-endian f32: cheap for any size, the same for every file format, other for other weights.
+    """
     config = json.load(open(os.path.join(folder, "config.json"), encoding="utf-8"))
     heads = config["num_attention_heads"]
     c = dict(layers=config["num_hidden_layers"], heads=heads, kv=config["num_key_value_heads"],
@@ -38,7 +42,8 @@ def read_model(folder):
                 o=at("self_attn.o_proj"), gate=at("mlp.gate_proj"), up=at("mlp.up_proj"),
                 down=at("mlp.down_proj")))
         weights = dict(embed=embed, head=head, norm=get("model.norm.weight"), layers=layers)
-    return weights, c, hashlib.sha256(open(path, "rb").read()).hexdigest()
+    norms = [weights["norm"], *(L["norm1"] for L in layers)]
+    return weights, c, hashlib.sha256(b"".join(np.asarray(x, "<f4").tobytes() for x in norms)).hexdigest()
 
 
 def rms(x, weight, eps):

@@ -116,7 +116,7 @@ def main(a):
     params = common.fit(params, make_loss(w, c, a.window, a.weight), batches(), a.steps, 1e-2)
     tensors = {f"nats.layers.{i}.router.weight": p for i, p in enumerate(params)}
     common.export(a.out, tensors, dict(
-        method="nats", window=a.window, chunk=1, types=["global", "local", "window"], base_sha256=digest,
+        method="nats", window=a.window, chunk=1, types=["global", "local", "window"], base_norms=digest,
         weight=a.weight, steps=a.steps, seed=a.seed, data=",".join(mix)))
 
 

@@ -7,6 +7,9 @@ p + 1 .. p + G a small network reads the attention input of layer p and gives on
 query head; keys are the cached ones (after RoPE) through a projection per layer and KV head. Score of
 a KV head = maximum over its query heads of Q' K' / sqrt(Dp). Layer 0 stays dense. Here G = 1, and the
 loss is the cross-entropy between the group's mean attention row and the softmax of the scores.
+
+Where we differ: the network is built from what every backend of the gateway has, RMSNorm instead of
+LayerNorm and silu(gate) * up instead of SiLU.
 """
 
 import argparse
@@ -20,18 +23,17 @@ MIX = dict(recall=.15, recall_mid=.3, recall_long=.1, json=.08, sql=.06, qa=.08,
 
 
 def init(c, seed, width, dim):
-    keys = iter(jax.random.split(jax.random.PRNGKey(seed), 3 * c["layers"]))
+    keys = iter(jax.random.split(jax.random.PRNGKey(seed), 4 * c["layers"]))
     draw = lambda *shape: jax.random.normal(next(keys), shape) * shape[-1]**-0.5
-    return [dict(norm_w=jnp.ones(c["hidden"]), norm_b=jnp.zeros(c["hidden"]), w1=draw(width, c["hidden"]),
-                 w2=draw(c["heads"] * dim, width), keys=draw(c["kv"], dim, c["dim"])) for _ in range(c["layers"] - 1)]
+    return [dict(norm=jnp.ones(c["hidden"]), gate=draw(width, c["hidden"]), up=draw(width, c["hidden"]),
+                 down=draw(c["heads"] * dim, width), keys=draw(c["kv"], dim, c["dim"])) for _ in range(c["layers"] - 1)]
 
 
 def queries(p, x, c, dim):
     """x [B, T, hidden] -> [B, kvHeads, group, T, dim]."""
     B, T, _ = x.shape
-    mean = x.mean(-1, keepdims=True)
-    z = (x - mean) * jax.lax.rsqrt(((x - mean)**2).mean(-1, keepdims=True) + 1e-5) * p["norm_w"] + p["norm_b"]
-    q = jax.nn.silu(z @ p["w1"].T) @ p["w2"].T
+    z = common.rms(x, p["norm"], 1e-5)
+    q = (jax.nn.silu(z @ p["gate"].T) * (z @ p["up"].T)) @ p["down"].T
     return q.reshape(B, T, c["kv"], c["heads"] // c["kv"], dim).transpose(0, 2, 3, 1, 4)
 
 
@@ -77,10 +79,10 @@ def main(a):
     tensors = {}
     for i, p in enumerate(params):
         at = f"token_butler.producers.{i}."
-        tensors |= {at + "norm.weight": p["norm_w"], at + "norm.bias": p["norm_b"], at + "q_mlp.0.weight": p["w1"],
-                    at + "q_mlp.2.weight": p["w2"], f"token_butler.layers.{i + 1}.key_proj": p["keys"]}
-    common.export(a.out, tensors, dict(method="token-butler", dim=a.dim, group=1, dense_layers=[0],
-                                       base_sha256=digest, steps=a.steps, seed=a.seed, data=",".join(mix)))
+        tensors |= {at + f"{n}.weight": p[n] for n in ("norm", "gate", "up", "down")}
+        tensors[f"token_butler.layers.{i + 1}.key_proj"] = p["keys"]
+    common.export(a.out, tensors, dict(method="token-butler", dim=a.dim, width=a.width, group=1, dense_layers=[0],
+                                       base_norms=digest, steps=a.steps, seed=a.seed, data=",".join(mix)))
 
 
 if __name__ == "__main__":
@@ -88,7 +90,7 @@ if __name__ == "__main__":
     p.add_argument("--model", required=True)
     p.add_argument("--data", required=True, help="train.npz written by encode.py")
     p.add_argument("--out", required=True)
-    p.add_argument("--width", type=int, default=64, help="hidden units of the query network")
+    p.add_argument("--width", type=int, default=48, help="hidden units of the query network")
     p.add_argument("--dim", type=int, default=8, help="predictor head dimension Dp")
     p.add_argument("--steps", type=int, default=600)
     p.add_argument("--batch", type=int, default=4)
