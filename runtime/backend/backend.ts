@@ -10,6 +10,14 @@ export type DType = "f32" | "f16" | "u32" | "q8" | "q4";
 /** Weights as integers in blocks of 32 columns with one scale each, in 8 or 4 bits. */
 export type QuantizedDType = "q8" | "q4";
 
+/**
+ * Rows of a matrix, asked for a few at a time from the first to the last: f32 values, or the blocks of
+ * a GGUF file. What is returned may be overwritten by the next call.
+ */
+export type RowSource =
+  | { readonly kind: "f32"; readonly rows: (first: number, count: number) => Float32Array }
+  | { readonly kind: "gguf"; readonly rows: (first: number, count: number) => Uint8Array };
+
 /** A block of device memory. Disposing frees it at once. */
 export interface Tensor extends Disposable {
   readonly label: string;
@@ -240,6 +248,16 @@ export interface Backend extends Disposable {
     shape: readonly number[],
     dtype: QuantizedDType,
     blocks: Uint8Array,
+  ) => Tensor;
+  /**
+   * As {@link tensor} and {@link quantized} for a matrix that is never in memory as a whole. Missing
+   * where those two do as well.
+   */
+  readonly streamed?: (
+    label: string,
+    shape: readonly [rows: number, cols: number],
+    dtype: "f32" | QuantizedDType,
+    source: RowSource,
   ) => Tensor;
   kvPool(layout: KvLayout, pages: number): KvPool;
   /** Runs `build`; tensors it made are freed afterwards, except those it returns. */

@@ -12,7 +12,7 @@ import { type GgufMetadata, readMetadata, readPairCount, readString } from "./gg
 import { quote } from "./json.ts";
 import { readWeights } from "./quants.ts";
 import { type ByteSource, Cursor, fileSource } from "./reader.ts";
-import { elementCount, requireTensor, type WeightSource } from "./weights.ts";
+import { elementCount, placeOfPart, requireTensor, type WeightSource } from "./weights.ts";
 
 const MAX_TENSORS = 100_000;
 const MAX_DIMENSIONS = 4;
@@ -33,7 +33,7 @@ interface TensorEntry {
 }
 
 /** Metadata and weights of one GGUF file. */
-export interface Gguf extends WeightSource {
+export interface Gguf extends Required<WeightSource> {
   readonly version: number;
   readonly metadata: GgufMetadata;
 }
@@ -92,6 +92,10 @@ function view(
     raw(name) {
       const { offset, bytes } = entry(name);
       return source.read(dataStart + offset, bytes);
+    },
+    rawInto(name, from, out) {
+      const part = { offset: from, length: out.length };
+      source.readInto(dataStart + placeOfPart(entry(name), part, source.name), out);
     },
     [Symbol.dispose]: () => source[Symbol.dispose](),
   };

@@ -78,6 +78,20 @@ export function readWeights(
   return out;
 }
 
+/** How rows of a storage type lie in a file, and how they are read. */
+export interface RowFormat {
+  /** Bytes of one row of `cols` values; a fraction if rows are not whole blocks. */
+  bytes(cols: number): number;
+  /** Dequantises whole blocks into `out`, which is as long as they say. */
+  decode(bytes: Uint8Array, out: Float32Array): void;
+}
+
+/** @throws {FormatError} naming the type if it cannot be used as weights */
+export function rowFormat(name: string, source: string): RowFormat {
+  const { type, decode } = requireDecoder(name, source);
+  return { bytes: (cols) => cols / type.block * type.bytes, decode };
+}
+
 function requireDecoder(name: string, source: string): { type: GgmlType; decode: Decoder } {
   const decode = decoders.get(name);
   const type = typesByName.get(name);

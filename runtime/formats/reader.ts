@@ -20,6 +20,8 @@ export interface ByteSource extends Disposable {
    * @throws {FormatError} if the range is not inside the source, or the file has shrunk since
    */
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
+  /** Fills `out` with the bytes at `offset`. @throws {FormatError} as {@link read} */
+  readInto(offset: number, out: Uint8Array): void;
 }
 
 /** A source over bytes in memory. The bytes must not change while it is in use. */
@@ -30,6 +32,10 @@ export function bytesSource(bytes: Uint8Array, name: string): ByteSource {
     read(offset, length) {
       checkRange(name, bytes.length, offset, length);
       return new Uint8Array(bytes.subarray(offset, offset + length));
+    },
+    readInto(offset, out) {
+      checkRange(name, bytes.length, offset, out.length);
+      out.set(bytes.subarray(offset, offset + out.length));
     },
     [Symbol.dispose]() {},
   };
@@ -45,25 +51,30 @@ export function fileSource(path: string): ByteSource {
   const name = baseName(path);
   const file = openRegularFile(path, name);
   const { size } = file.statSync();
+  const readInto = (offset: number, out: Uint8Array): void => {
+    checkRange(name, size, offset, out.length);
+    file.seekSync(offset, Deno.SeekMode.Start);
+    for (let filled = 0; filled < out.length;) {
+      const count = file.readSync(out.subarray(filled));
+      if (count === null || count === 0) {
+        throw new FormatError("the file became shorter while it was read", {
+          source: name,
+          offset: offset + filled,
+        });
+      }
+      filled += count;
+    }
+  };
   return {
     size,
     name,
     read(offset, length) {
-      checkRange(name, size, offset, length);
+      checkRange(name, size, offset, length); // before anything is allocated
       const out = new Uint8Array(length);
-      file.seekSync(offset, Deno.SeekMode.Start);
-      for (let filled = 0; filled < length;) {
-        const count = file.readSync(out.subarray(filled));
-        if (count === null || count === 0) {
-          throw new FormatError("the file became shorter while it was read", {
-            source: name,
-            offset: offset + filled,
-          });
-        }
-        filled += count;
-      }
+      readInto(offset, out);
       return out;
     },
+    readInto,
     [Symbol.dispose]() {
       file.close();
     },

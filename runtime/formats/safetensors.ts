@@ -10,7 +10,7 @@ import { FormatError } from "../errors.ts";
 import { isJsonObject, type Json, type JsonObject, parseJson, quote } from "./json.ts";
 import { readWeights } from "./quants.ts";
 import { type ByteSource, Cursor, fileSource } from "./reader.ts";
-import { elementCount, requireTensor, type WeightSource } from "./weights.ts";
+import { elementCount, placeOfPart, requireTensor, type WeightSource } from "./weights.ts";
 
 const MAX_HEADER_BYTES = 100_000_000;
 const MAX_DEPTH = 4;
@@ -53,7 +53,7 @@ interface TensorEntry {
 }
 
 /** Weights of one safetensors file. */
-export interface Safetensors extends WeightSource {
+export interface Safetensors extends Required<WeightSource> {
   /** The header's `__metadata__`. */
   readonly metadata: ReadonlyMap<string, string>;
 }
@@ -97,6 +97,10 @@ function view(
     raw(name) {
       const { offset, bytes } = entry(name);
       return source.read(offset, bytes);
+    },
+    rawInto(name, from, out) {
+      const part = { offset: from, length: out.length };
+      source.readInto(placeOfPart(entry(name), part, source.name), out);
     },
     [Symbol.dispose]: () => source[Symbol.dispose](),
   };

@@ -125,6 +125,7 @@ function view(
     dtype: (name) => shard(name).dtype(name),
     f32: (name) => shard(name).f32(name),
     raw: (name) => shard(name).raw(name),
+    rawInto: (name, offset, out) => shard(name).rawInto(name, offset, out),
     [Symbol.dispose]: close,
   };
 }

@@ -20,6 +20,13 @@ export interface WeightSource extends Disposable {
   f32(name: string): Float32Array<ArrayBuffer>;
   /** A copy of the bytes as stored. */
   raw(name: string): Uint8Array<ArrayBuffer>;
+  /**
+   * Fills `out` with the bytes as stored from `offset` of the tensor on, so that large tensors need not
+   * be in memory twice. Missing: only whole tensors can be had.
+   *
+   * @throws {FormatError} if the range is not inside the tensor
+   */
+  readonly rawInto?: (name: string, offset: number, out: Uint8Array) => void;
 }
 
 /** The product of `shape`, exact. Undefined if it is above `max`. */
@@ -40,4 +47,20 @@ export function requireTensor<T>(
     throw new FormatError(`there is no tensor ${JSON.stringify(name)}`, { source });
   }
   return found;
+}
+
+/** Where `length` bytes from `offset` of a tensor are in its file. @throws {FormatError} */
+export function placeOfPart(
+  tensor: { readonly offset: number; readonly bytes: number },
+  part: { readonly offset: number; readonly length: number },
+  source: string,
+): number {
+  const { offset, length } = part;
+  if (Number.isSafeInteger(offset) && offset >= 0 && length <= tensor.bytes - offset) {
+    return tensor.offset + offset;
+  }
+  throw new FormatError(`${length} bytes wanted of a tensor of ${tensor.bytes}`, {
+    source,
+    offset,
+  });
 }

@@ -1,6 +1,7 @@
 /** Moves a decoder's weights to a backend and checks every shape on the way. */
-import type { Backend, QuantizedDType, Rope, Tensor } from "../backend/backend.ts";
+import type { Backend, QuantizedDType, Rope, RowSource, Tensor } from "../backend/backend.ts";
 import { FormatError } from "../errors.ts";
+import { createRowReaders } from "../formats/rows.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import type { ModelConfig } from "./config.ts";
 import { ropeFrequencies } from "./rope.ts";
@@ -42,6 +43,7 @@ export function createLoader(
 ): Loader {
   const source = "model weights";
   const nameOf = namesOf(weights);
+  const readerOf = createRowReaders(weights);
   const used = new Set<string>();
   const tensors: Tensor[] = [];
   let parameters = 0;
@@ -68,11 +70,19 @@ export function createLoader(
   };
   const upload = (role: WeightRole, name: string, shape: readonly number[]): Tensor => {
     check(name, shape);
-    const stored = storedType(weights.dtype(name));
-    if (format === "file" && stored !== undefined && backend.quantized !== undefined) {
-      return backend.quantized(name, shape, stored, weights.raw(name));
+    const stored = backend.quantized && storedType(weights.dtype(name));
+    const keeps = format === "file" && stored !== undefined;
+    const type = keeps ? stored : typeOf(role, shape, format);
+    const [rows, cols] = shape;
+    if (backend.streamed !== undefined && rows !== undefined && cols !== undefined) {
+      const reader = readerOf(name, [rows, cols]);
+      const source: RowSource = keeps
+        ? { kind: "gguf", rows: reader.stored }
+        : { kind: "f32", rows: reader.f32 };
+      return backend.streamed(name, [rows, cols], type, source);
     }
-    return backend.tensor(name, shape, typeOf(role, shape, format), weights.f32(name));
+    if (keeps) return backend.quantized!(name, shape, stored, weights.raw(name));
+    return backend.tensor(name, shape, type, weights.f32(name));
   };
   return {
     config,

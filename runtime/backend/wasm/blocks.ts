@@ -5,7 +5,7 @@
  */
 import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
-import type { QuantizedDType } from "../backend.ts";
+import type { QuantizedDType, RowSource } from "../backend.ts";
 import type { Heap } from "./heap.ts";
 import { WEIGHT_BYTES } from "./kernels/linear_blocks.ts";
 import type { Kernels } from "./kernels/mod.ts";
@@ -84,42 +84,48 @@ export function blockBytes(dtype: QuantizedDType, shape: readonly number[]): num
   return Math.ceil(rows / 4) * (cols / BLOCK) * WEIGHT_BYTES[dtype];
 }
 
-/** Where the weights come from. */
-export type BlockSource =
-  | { readonly kind: "f32"; readonly values: Float32Array }
-  /** Q8_0 for q8, Q4_0 for q4. */
-  | { readonly kind: "gguf"; readonly bytes: Uint8Array };
-
 /**
- * Writes [rows, cols] at `address`, where there is room for {@link blockBytes}.
+ * Rows of a whole matrix in memory.
  *
- * @throws {RangeError} if the source is not as long as the shape says
+ * @throws {RangeError} if they are not as many values as the shape says
  */
+export function rowsInMemory(
+  dtype: QuantizedDType,
+  [rows, cols]: readonly [rows: number, cols: number],
+  given: Float32Array | Uint8Array,
+): RowSource {
+  const isFloat = given instanceof Float32Array;
+  const size = isFloat ? given.length : given.length / FILE_BYTES[dtype] * BLOCK;
+  if (size !== rows * cols) {
+    throw new RangeError(`Cannot make a tensor of [${rows}, ${cols}] from ${size} values`);
+  }
+  const part =
+    <T>(array: { subarray(from: number, to: number): T }, row: number) =>
+    (first: number, count: number): T => array.subarray(first * row, (first + count) * row);
+  if (isFloat) return { kind: "f32", rows: part(given, cols) };
+  return { kind: "gguf", rows: part(given, cols / BLOCK * FILE_BYTES[dtype]) };
+}
+
+/** Writes [rows, cols] at `address`, where there is room for {@link blockBytes}. */
 export function packBlocks(
   { heap, kernels }: { readonly heap: Heap; readonly kernels: Kernels },
   address: number,
   dtype: QuantizedDType,
   [rows, cols]: readonly [rows: number, cols: number],
-  source: BlockSource,
+  source: RowSource,
 ): void {
-  const perRow = cols / BLOCK, rowBytes = perRow * FILE_BYTES[dtype];
-  const got = source.kind === "f32"
-    ? source.values.length
-    : source.bytes.length / FILE_BYTES[dtype] * BLOCK;
-  if (got !== rows * cols) {
-    throw new RangeError(`Cannot make a tensor of [${rows}, ${cols}] from ${got} values`);
-  }
   if (rows * cols === 0) return;
+  const perRow = cols / BLOCK, rowBytes = perRow * FILE_BYTES[dtype];
   const each = Math.max(4, Math.floor(CHUNK_BYTES / rowBytes / 4) * 4);
   const room = Math.min(each, Math.ceil(rows / 4) * 4) * rowBytes;
   const scratch = heap.take("weights being packed", room);
   try {
     for (let row = 0; row < rows; row += each) {
       const count = Math.min(each, rows - row), groups = Math.ceil(count / 4);
-      const from = row * rowBytes, size = count * rowBytes;
+      const size = count * rowBytes;
       const bytes = source.kind === "gguf"
-        ? source.bytes.subarray(from, from + size)
-        : encode(dtype, source.values.subarray(row * cols, (row + count) * cols));
+        ? source.rows(row, count)
+        : encode(dtype, source.rows(row, count));
       heap.bytes.set(bytes, scratch);
       heap.bytes.fill(0, scratch + size, scratch + 4 * groups * rowBytes); // rows that fill up a group
       const to = address + row / 4 * perRow * WEIGHT_BYTES[dtype];

@@ -8,16 +8,9 @@
  * alone, and no instruction is used where the engine may choose its result.
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import {
-  type Backend,
-  fullKvSupport,
-  type Ops,
-  type QuantizedDType,
-  type Tensor,
-} from "../backend.ts";
+import { type Backend, fullKvSupport, type Ops, type Tensor } from "../backend.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
-import { blockBytes, type BlockSource, packBlocks } from "./blocks.ts";
 import { Heap } from "./heap.ts";
 import { hasRelaxedSimd, hasSimd, instantiate, isRelaxed, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
@@ -27,7 +20,8 @@ import { rope } from "./rope.ts";
 import { asRows, pickRows } from "./rows.ts";
 import type { Step } from "./step.ts";
 import { canShare, Team } from "./team.ts";
-import { f32Bytes, Scope, WasmTensor, wasmTensor } from "./tensor.ts";
+import { Scope, type WasmTensor, wasmTensor } from "./tensor.ts";
+import { upload, uploadBlocks, uploadRows } from "./upload.ts";
 
 export { WasmKvPool } from "./kv_pool.ts";
 
@@ -96,11 +90,19 @@ export function createWasmBackend(
         );
       }
       const values = data ?? new Float32Array(elements(label, shape));
-      return uploadBlocks(step, label, shape, dtype, { kind: "f32", values });
+      return uploadBlocks(step, label, shape, dtype, values);
     },
     quantized(label, shape, dtype, bytes) {
       requireOpen();
-      return uploadBlocks(step, label, shape, dtype, { kind: "gguf", bytes });
+      return uploadBlocks(step, label, shape, dtype, bytes);
+    },
+    streamed(label, shape, dtype, source) {
+      requireOpen();
+      if (dtype !== "f32") return uploadBlocks(step, label, shape, dtype, source);
+      if (source.kind !== "f32") {
+        throw new TypeError(`Cannot make tensor ${label}: f32 from blocks`);
+      }
+      return uploadRows(heap, label, shape, source.rows);
     },
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
     record: (build) => scope.run(() => build(ops)),
@@ -110,44 +112,6 @@ export function createWasmBackend(
       team[Symbol.dispose]();
     },
   };
-}
-
-function upload(
-  heap: Heap,
-  label: string,
-  shape: readonly number[],
-  data: Float32Array | undefined,
-): WasmTensor {
-  const size = elements(label, shape);
-  if (data !== undefined && data.length !== size) {
-    throw new RangeError(
-      `Cannot make tensor ${label}: [${shape.join(", ")}] is ${size} values, got ${data.length}`,
-    );
-  }
-  const bytes = f32Bytes(shape, size);
-  const address = heap.take(`tensor ${label}`, bytes);
-  if (data === undefined) heap.floats.fill(0, address / 4, address / 4 + size);
-  else heap.floats.set(data, address / 4);
-  return new WasmTensor(heap, label, [...shape], "f32", address, bytes);
-}
-
-function uploadBlocks(
-  step: Step,
-  label: string,
-  shape: readonly number[],
-  dtype: QuantizedDType,
-  source: BlockSource,
-): WasmTensor {
-  const { heap } = step;
-  const bytes = blockBytes(dtype, shape);
-  const address = heap.take(`tensor ${label}`, bytes);
-  try {
-    packBlocks(step, address, dtype, [shape[0]!, shape[1]!], source);
-  } catch (error) {
-    heap.give(address, bytes);
-    throw error;
-  }
-  return new WasmTensor(heap, label, [...shape], dtype, address, bytes);
 }
 
 function read(step: Step, tensor: Tensor): Float32Array {

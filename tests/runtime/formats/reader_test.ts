@@ -34,6 +34,12 @@ Deno.test("ByteSource.read() in memory and of a file gives copies and refuses wh
       for (const [offset, length] of outside) {
         assertThrows(() => source.read(offset, length), FormatError, "the file has 4");
       }
+      const part = new Uint8Array(2);
+      source.readInto(2, part);
+      assertEquals(part, Uint8Array.of(3, 4));
+      for (const offset of [3, -1, 0.5, NaN, 2 ** 53]) {
+        assertThrows(() => source.readInto(offset, part), FormatError, "the file has 4");
+      }
     }
   } finally {
     await Deno.remove(path);

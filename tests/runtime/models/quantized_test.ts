@@ -111,6 +111,27 @@ for (const type of ["Q8_0", "Q4_0"] as const) {
   });
 }
 
+Deno.test("loadDecoder() reads matrices a few rows at a time where the file can", () => {
+  using backend = createWasmBackend();
+  const wide: ModelConfig = { ...config, vocab: 40_000 };
+  const plain = hashedWeights(llamaShapes(wide));
+  let largest = 0;
+  const isMatrix = (name: string) => plain.shape(name).length === 2;
+  const decoder = loadDecoder(wide, {
+    ...plain,
+    f32(name) {
+      assert(!isMatrix(name), `${name} was read as a whole`);
+      return plain.f32(name);
+    },
+    rawInto(name, offset, out) {
+      largest = Math.max(largest, out.length);
+      out.set(plain.raw(name).subarray(offset, offset + out.length));
+    },
+  }, backend);
+  decoder[Symbol.dispose]();
+  assert(largest > 0 && largest <= 1 << 20, `${largest} bytes at a time`); // of 10 MB
+});
+
 for (const [format, most] of [["q8", 0.02], ["q4", 0.25]] as const) {
   Deno.test(`loadDecoder() quantises to ${format}, and chunks change nothing to the bit`, async () => {
     const weights = hashedWeights(llamaShapes(config));

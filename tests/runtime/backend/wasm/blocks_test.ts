@@ -137,6 +137,26 @@ for (const dtype of dtypes) {
     );
   });
 
+  Deno.test(`streamed() makes the tensors of tensor() and quantized(): ${dtype}`, async () => {
+    using backend = createWasmBackend();
+    const w = randomMatrix(randomOf(44), 2050, 160); // several pieces, the last group not full
+    const part = (first: number, count: number) => w.data.slice(first * 160, (first + count) * 160);
+    const shape = [2050, 160] as const;
+    using whole = upload(backend, w, dtype);
+    using pieces = backend.streamed!("w", shape, dtype, { kind: "f32", rows: part });
+    assertEquals(await backend.read(pieces), await backend.read(whole));
+    using plain = backend.streamed!("w", shape, "f32", { kind: "f32", rows: part });
+    assertEquals(await backend.read(plain), w.data);
+    const rowBytes = dtype === "q8" ? 170 : 90;
+    const bytes = new Uint8Array(2050 * rowBytes).map((_, i) => i % (rowBytes / 5) === 1 ? 48 : i);
+    using stored = backend.quantized!("w", shape, dtype, bytes);
+    using read = backend.streamed!("w", shape, dtype, {
+      kind: "gguf",
+      rows: (first, count) => bytes.slice(first * rowBytes, (first + count) * rowBytes),
+    });
+    assertEquals(await backend.read(read), await backend.read(stored));
+  });
+
   Deno.test(`${dtype} tensors refuse shapes and lengths that do not fit`, () => {
     using backend = createWasmBackend();
     assertThrows(() => backend.tensor("w", [4, 33], dtype), ShapeError);
