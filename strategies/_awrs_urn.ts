@@ -10,8 +10,9 @@ import {
 import type { Urn } from "./_awrs_estimators.ts";
 import { withNoise } from "./_noise.ts";
 
-/** How many tokens of an order are found at first; all are sorted if these do not do. */
+/** How many tokens of an order are found at first, and how many then; all are sorted if need be. */
 const few = 4;
+const several = 60;
 /** Branches of a seed: choices use the small numbers. */
 const refillBranch = 2 ** 24;
 const phantomBranch = 2 ** 25;
@@ -28,20 +29,22 @@ const noise = new Float64Array(4);
  */
 export function gumbelUrn(logprobs: Float64Array, seed: Seed, position: number): Urn {
   let refills = 0;
-  let order: ArrayLike<number> | undefined;
-  let isWhole = false;
+  let order: readonly TokenId[] | undefined;
+  let keys: Float64Array | undefined;
   let taken = 0;
   let left = 1;
   let exactAt = 1;
   let chance: ReturnType<typeof createRng> | undefined;
 
   const source = () => refills === 0 ? seed : forkSeed(seed, refillBranch + refills);
-  const allInOrder = () => {
-    const keys = withNoise(logprobs, { seed: source(), position, offset: 0 });
-    const ids = largest(keys, keys.length);
-    let end = ids.length;
-    while (end > 0 && keys[ids[end - 1]!] === -Infinity) end--;
-    return ids.subarray(0, end);
+  /** The order some way further: removed tokens are not in the keys, drawn ones stay in front. */
+  const longer = (known: readonly TokenId[]) => {
+    if (known.length === logprobs.length) return known;
+    const isFirst = keys === undefined;
+    keys ??= withNoise(logprobs, { seed: source(), position, offset: 0 });
+    for (const token of known) keys[token] = -Infinity;
+    const more = largest(keys, isFirst ? several : keys.length);
+    return [...known, ...more.filter((token) => keys![token]! > -Infinity)];
   };
   /** Sums afresh where subtracting has used up a sum's digits. */
   const mass = () => {
@@ -60,12 +63,7 @@ export function gumbelUrn(logprobs: Float64Array, seed: Seed, position: number):
     prob: (token) => Math.exp(logprobs[token]!),
     draw() {
       order ??= leaders(logprobs, source(), position);
-      if (taken === order.length && !isWhole) {
-        const before = new Set(Array.from(order));
-        // Removed tokens are gone from the keys, so the rest of the order is what was not drawn.
-        order = [...Array.from(order), ...[...allInOrder()].filter((token) => !before.has(token))];
-        isWhole = true;
-      }
+      if (taken === order.length) order = longer(order);
       return order[taken++];
     },
     remove(token) {
@@ -75,7 +73,7 @@ export function gumbelUrn(logprobs: Float64Array, seed: Seed, position: number):
     refill() {
       refills++;
       order = undefined;
-      isWhole = false;
+      keys = undefined;
       taken = 0;
     },
     left: mass,

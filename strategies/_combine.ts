@@ -109,7 +109,8 @@ export function contrast(strength: number, plausibility: number): Combination {
   return { law: plausible.law, raw };
 }
 
-function onLogits(
+/** A law from combined logits, which then are shaped as one model's would be. */
+export function onLogits(
   combine: (rows: readonly Float32Array[], shape: Pick<DrawShape, "mask">) => Float32Array,
 ): Combination {
   return {

@@ -8,5 +8,6 @@ export { greedy } from "./greedy.ts";
 export { sample } from "./sample.ts";
 export { selfConsistency } from "./self_consistency.ts";
 export { speculative } from "./speculative.ts";
+export { speculativeCascade } from "./speculative_cascade.ts";
 export { speculativeEnsemble } from "./speculative_ensemble.ts";
 export { stochasticBeam } from "./stochastic_beam.ts";

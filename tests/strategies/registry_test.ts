@@ -125,6 +125,30 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       },
     ],
   },
+  "speculative-cascade": {
+    params: [
+      {},
+      { rule: "chow", alpha: 0.3 },
+      { rule: "opt", alpha: 0.3, gamma: 2, bonus: "none" },
+      { rule: "proxy", strength: 0.5, execution: "step", verify: "coupled" },
+      { rule: "contrast", beta: 1.5, verify: "coupled" },
+    ],
+    // Rejections waste calls, and choices that wait for different models do not share steps.
+    steps: ({ tokens, params }) => 3 * (1 + Number(Object(params).gamma)) * tokens,
+    same: [
+      { params: { rule: "always", verify: "coupled", execution: "step" }, as: sample },
+      { params: { rule: "always", verify: "coupled", gamma: 3 }, as: sample },
+      {
+        params: { rule: "always", execution: "gated" },
+        sampling: { presencePenalty: 0.5, topP: 0.9 },
+        as: sample,
+      },
+    ],
+    skip: [{
+      law: "log-probabilities are the raw model's",
+      reason: "they are the rule's; speculative_cascade_test.ts",
+    }],
+  },
   "speculative-ensemble": {
     params: [
       {},
