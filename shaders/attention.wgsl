@@ -11,7 +11,7 @@
 // Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces)
 // Limits    head_dim <= 256; tokens <= 65535; slots of a row <= 64 * 32768.
 // Order     visible slots in parts of 64 in the order of the page table. Within a part: dot products as four chains over quads of
-//           dimensions; maximum; sums over slots as one chain. Parts are joined one by one. Where pages lie, how a prompt was
+//           dimensions; maximum; sums over slots as one chain per dimension, of weights as four. Parts are joined one by one. Where pages lie, how a prompt was
 //           cut and what other rows do changes nothing; attention_merge joins the parts of SPLIT in the same order to the bit.
 
 // Parts of 64 slots are spread over workgroups, each writes what attention_merge joins. Else one workgroup takes all parts.
@@ -42,11 +42,12 @@ struct Params {
 
 const LEAST = -3.4e38;
 
-var<workgroup> query: array<vec4f, 64>;
-var<workgroup> places: array<u32, 64>;
+// Scalars: storing one component of a shared vector may touch its neighbours.
+var<workgroup> query: array<f32, 256>;
+// Twice, for odd and even parts, so that a part needs two barriers.
+var<workgroup> places: array<u32, 128>;
+var<workgroup> weights: array<f32, 128>;
 var<workgroup> scores: array<f32, 64>;
-var<workgroup> folds: array<f32, 8>;
-var<workgroup> sums: array<f32, 8>;
 
 // e^v to about one unit in the last place; the built-in may be off by 3 + 2 |v| units.
 fn exp_exact(v: f32) -> f32 {
@@ -60,6 +61,21 @@ fn exp_exact(v: f32) -> f32 {
   p = fma(p, r, 0.5);
   p = fma(p, r * r, r) + 1.0;
   return select(p * bitcast<f32>(u32(i32(n) + 127) << 23u), 0.0, v < -87.0);
+}
+
+// The dimensions from 64 on of one slot; `left` of them, from this lane's first one.
+fn wide(sum: vec4f, w: f32, at: u32, left: u32) -> vec4f {
+  var out = sum;
+  if (left > 64u) {
+    out.y = fma(w, values[at + 64u], out.y);
+  }
+  if (left > 128u) {
+    out.z = fma(w, values[at + 128u], out.z);
+  }
+  if (left > 192u) {
+    out.w = fma(w, values[at + 192u], out.w);
+  }
+  return out;
 }
 
 @compute @workgroup_size(64)
@@ -90,8 +106,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let end = before + own_count;
 
   for (var i = lane; i < params.quads * 4u; i += 64u) {
-    query[i / 4u][i & 3u] = select(0.0, q[(token * params.heads + head) * params.head_dim + min(i, params.head_dim - 1u)], i < params.head_dim);
+    query[i] = select(0.0, q[(token * params.heads + head) * params.head_dim + min(i, params.head_dim - 1u)], i < params.head_dim);
   }
+
+  workgroupBarrier();
 
   var largest = LEAST;
   var total = 0.0;
@@ -102,7 +120,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var part = first_part; part < last_part; part++) {
     let index = part * 64u + lane;
     let visible = index < end;
-    workgroupBarrier();
+    let turn = (part & 1u) * 64u;
     var score = LEAST;
     if (visible) {
       var s = index;
@@ -110,53 +128,60 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         s = before + step_data[own_list + index - before];
       }
       let place = (unit_base + step_data[pages + s / params.page_size]) * params.page_size + s % params.page_size;
-      places[lane] = place;
+      places[turn + lane] = place;
       var dot4 = vec4f();
       for (var i = 0u; i < params.quads; i++) {
-        dot4 = fma(query[i], keys[place * params.quads + i], dot4);
+        let q4 = vec4f(query[4u * i], query[4u * i + 1u], query[4u * i + 2u], query[4u * i + 3u]);
+        dot4 = fma(q4, keys[place * params.quads + i], dot4);
       }
       score = ((dot4.x + dot4.y) + (dot4.z + dot4.w)) * params.scale;
     }
     scores[lane] = score;
     workgroupBarrier();
-    if (lane < 8u) {
-      let i = lane * 8u;
-      folds[lane] = max(
-        max(max(scores[i], scores[i + 1u]), max(scores[i + 2u], scores[i + 3u])),
-        max(max(scores[i + 4u], scores[i + 5u]), max(scores[i + 6u], scores[i + 7u])),
-      );
+    var part_largest = LEAST;
+    for (var i = 0u; i < 64u; i += 4u) {
+      part_largest = max(part_largest, max(max(scores[i], scores[i + 1u]), max(scores[i + 2u], scores[i + 3u])));
     }
+    weights[turn + lane] = select(0.0, exp_exact(score - part_largest), visible);
     workgroupBarrier();
-    let part_largest = max(max(max(folds[0], folds[1]), max(folds[2], folds[3])), max(max(folds[4], folds[5]), max(folds[6], folds[7])));
-    scores[lane] = select(0.0, exp_exact(score - part_largest), visible);
-    workgroupBarrier();
-    if (lane < 8u) {
-      let i = lane * 8u;
-      sums[lane] = ((scores[i] + scores[i + 1u]) + (scores[i + 2u] + scores[i + 3u])) +
-        ((scores[i + 4u] + scores[i + 5u]) + (scores[i + 6u] + scores[i + 7u]));
-    }
     var part_mixed = vec4f();
-    let here = min(64u, end - part * 64u);
-    for (var i = 0u; i < here; i++) {
-      let w = scores[i];
-      if (w > 0.0) {
-        let at = places[i] * params.quads * 4u + lane;
-        if (lane < params.head_dim) {
-          part_mixed.x = fma(w, values[at], part_mixed.x);
+    var total4 = vec4f();
+    let is_wide = params.head_dim > 64u;
+    // Lanes without a dimension have nothing to add up. Weights of slots beyond the end are 0; those may hold anything.
+    let here = select(0u, min(64u, end - part * 64u), lane < params.head_dim);
+    for (var i = 0u; i < here; i += 4u) {
+      let w4 = vec4f(weights[turn + i], weights[turn + i + 1u], weights[turn + i + 2u], weights[turn + i + 3u]);
+      total4 += w4;
+      if (w4.x > 0.0) {
+        let at = places[turn + i] * params.quads * 4u + lane;
+        part_mixed.x = fma(w4.x, values[at], part_mixed.x);
+        if (is_wide) {
+          part_mixed = wide(part_mixed, w4.x, at, params.head_dim - lane);
         }
-        if (lane + 64u < params.head_dim) {
-          part_mixed.y = fma(w, values[at + 64u], part_mixed.y);
+      }
+      if (w4.y > 0.0) {
+        let at = places[turn + i + 1u] * params.quads * 4u + lane;
+        part_mixed.x = fma(w4.y, values[at], part_mixed.x);
+        if (is_wide) {
+          part_mixed = wide(part_mixed, w4.y, at, params.head_dim - lane);
         }
-        if (lane + 128u < params.head_dim) {
-          part_mixed.z = fma(w, values[at + 128u], part_mixed.z);
+      }
+      if (w4.z > 0.0) {
+        let at = places[turn + i + 2u] * params.quads * 4u + lane;
+        part_mixed.x = fma(w4.z, values[at], part_mixed.x);
+        if (is_wide) {
+          part_mixed = wide(part_mixed, w4.z, at, params.head_dim - lane);
         }
-        if (lane + 192u < params.head_dim) {
-          part_mixed.w = fma(w, values[at + 192u], part_mixed.w);
+      }
+      if (w4.w > 0.0) {
+        let at = places[turn + i + 3u] * params.quads * 4u + lane;
+        part_mixed.x = fma(w4.w, values[at], part_mixed.x);
+        if (is_wide) {
+          part_mixed = wide(part_mixed, w4.w, at, params.head_dim - lane);
         }
       }
     }
-    workgroupBarrier();
-    let part_total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    let part_total = (total4.x + total4.y) + (total4.z + total4.w);
     if (SPLIT) {
       largest = part_largest;
       total = part_total;

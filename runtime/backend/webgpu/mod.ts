@@ -7,7 +7,7 @@
  * alone. On another GPU or driver the bits may differ.
  */
 import { ClosedError } from "../../errors.ts";
-import type { Backend, KvSupport, Ops, Tensor } from "../backend.ts";
+import type { Backend, KvSupport, Ops, RowSource, Tensor } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { attention, kvCopy, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
@@ -23,7 +23,7 @@ import { RowTables } from "./row_table.ts";
 import { Stage } from "./stage.ts";
 import { StepData } from "./step_data.ts";
 import { collectTensors, GpuTensor, gpuTensor, type Storage } from "./tensor.ts";
-import { type Source, uploadShards } from "./weights.ts";
+import { type Source, sourceOf, uploadShards } from "./weights.ts";
 
 export { type Gpu, type GpuInfo, type GpuOptions, openGpu } from "./device.ts";
 export type { ReadbackMode } from "./readback.ts";
@@ -131,12 +131,23 @@ class WebGpuBackend implements GpuBackend, PoolHost {
   });
 
   tensor(label: string, shape: readonly number[], dtype: Tensor["dtype"], data?: Float32Array) {
-    const source: Source = data === undefined ? { kind: "zeros" } : { kind: "f32", values: data };
+    const source: Source = data === undefined
+      ? { kind: "zeros" }
+      : sourceOf(label, shape, dtype, data);
     return this.#upload(label, shape, dtype, source);
   }
 
   quantized(label: string, shape: readonly number[], dtype: "q8" | "q4", bytes: Uint8Array) {
-    return this.#upload(label, shape, dtype, { kind: "gguf", bytes });
+    return this.#upload(label, shape, dtype, sourceOf(label, shape, dtype, bytes));
+  }
+
+  streamed(
+    label: string,
+    shape: readonly [rows: number, cols: number],
+    dtype: "f32" | "q8" | "q4",
+    source: RowSource,
+  ) {
+    return this.#upload(label, shape, dtype, source);
   }
 
   kvPool(layout: GpuKvPool["layout"], pages: number): GpuKvPool {

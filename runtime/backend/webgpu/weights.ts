@@ -7,7 +7,7 @@
  */
 import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
-import type { DType } from "../backend.ts";
+import type { DType, RowSource } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import type { Memory } from "./memory.ts";
 import { aligned } from "./memory.ts";
@@ -15,27 +15,28 @@ import type { Shard } from "./tensor.ts";
 
 /** Columns that share a scale. */
 export const BLOCK = 32;
+/** Bytes of 32 values in a GGUF file. */
+const Q8_0_BYTES = 34, Q4_0_BYTES = 18;
 /** Values are packed and sent about so many bytes at a time; the queue copies what it is given. */
 const PIECE_BYTES = 16 << 20;
 
-/** Where values come from. */
-export type Source =
-  | { readonly kind: "zeros" }
-  | { readonly kind: "f32"; readonly values: Float32Array }
-  /** Q8_0 for q8, Q4_0 for q4. */
-  | { readonly kind: "gguf"; readonly bytes: Uint8Array };
+/** Where values come from; GGUF blocks are Q8_0 for q8, Q4_0 for q4. */
+export type Source = { readonly kind: "zeros" } | RowSource;
+
+/** Some rows: f32 values or GGUF blocks. */
+type Piece = { readonly values: Float32Array } | { readonly blocks: Uint8Array };
+
+/** Packed rows, zero at first. */
+interface Packed {
+  readonly bytes: Uint8Array;
+  readonly scales: Float32Array;
+}
 
 interface Packing {
   /** Bytes of one row without scales. */
   rowBytes(cols: number): number;
-  /** Writes rows [from, to) and their scales; both arrays are zero at first. */
-  pack(
-    source: Exclude<Source, { kind: "zeros" }>,
-    cols: number,
-    from: number,
-    to: number,
-    into: { readonly bytes: Uint8Array; readonly scales: Float32Array },
-  ): void;
+  /** Writes `count` values. */
+  pack(piece: Piece, count: number, into: Packed): void;
   /** Whether rows have scales. */
   readonly hasScales: boolean;
 }
@@ -43,25 +44,21 @@ interface Packing {
 const q8: Packing = {
   hasScales: true,
   rowBytes: (cols) => cols,
-  pack(source, cols, from, to, { bytes, scales }) {
+  pack(piece, count, { bytes, scales }) {
     const integers = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-    const first = from * cols / BLOCK, count = (to - from) * cols / BLOCK;
-    for (let b = 0; b < count; b++) {
-      const at = b * BLOCK;
-      if (source.kind === "gguf") {
-        const file = (first + b) * 34;
-        scales[b] = half(source.bytes, file);
-        for (let k = 0; k < BLOCK; k++) bytes[at + k] = source.bytes[file + 2 + k]!;
+    for (let b = 0, at = 0; at < count; b++, at += BLOCK) {
+      if ("blocks" in piece) {
+        scales[b] = half(piece.blocks, b * Q8_0_BYTES);
+        bytes.set(piece.blocks.subarray(b * Q8_0_BYTES + 2, (b + 1) * Q8_0_BYTES), at);
         continue;
       }
-      const values = source.values, start = (first + b) * BLOCK;
+      const { values } = piece;
       let most = 0;
-      for (let k = 0; k < BLOCK; k++) most = Math.max(most, Math.abs(values[start + k]!));
-      const scale = Math.fround(most / 127);
-      scales[b] = scale;
+      for (let k = at; k < at + BLOCK; k++) most = Math.max(most, Math.abs(values[k]!));
+      const scale = scales[b] = Math.fround(most / 127);
       if (scale === 0) continue;
-      for (let k = 0; k < BLOCK; k++) {
-        integers[at + k] = clip(Math.round(values[start + k]! / scale), -127, 127);
+      for (let k = at; k < at + BLOCK; k++) {
+        integers[k] = clip(Math.round(values[k]! / scale), -127, 127);
       }
     }
   },
@@ -70,31 +67,27 @@ const q8: Packing = {
 const q4: Packing = {
   hasScales: true,
   rowBytes: (cols) => cols / 2,
-  pack(source, cols, from, to, { bytes, scales }) {
-    const first = from * cols / BLOCK, count = (to - from) * cols / BLOCK;
+  pack(piece, count, { bytes, scales }) {
     const put = (b: number, k: number, q: number) => {
       bytes[b * 16 + (k >> 3) * 4 + (k & 3)]! |= q << (k & 4);
     };
-    for (let b = 0; b < count; b++) {
-      if (source.kind === "gguf") {
-        const file = (first + b) * 18;
-        scales[b] = half(source.bytes, file);
+    for (let b = 0, at = 0; at < count; b++, at += BLOCK) {
+      if ("blocks" in piece) {
+        scales[b] = half(piece.blocks, b * Q4_0_BYTES);
         for (let k = 0; k < BLOCK; k++) {
-          const byte = source.bytes[file + 2 + (k & 15)]!;
+          const byte = piece.blocks[b * Q4_0_BYTES + 2 + (k & 15)]!;
           put(b, k, k < 16 ? byte & 15 : byte >> 4);
         }
         continue;
       }
-      const values = source.values, start = (first + b) * BLOCK;
+      const { values } = piece;
       let extreme = 0;
-      for (let k = 0; k < BLOCK; k++) {
-        if (Math.abs(values[start + k]!) > Math.abs(extreme)) extreme = values[start + k]!;
+      for (let k = at; k < at + BLOCK; k++) {
+        if (Math.abs(values[k]!) > Math.abs(extreme)) extreme = values[k]!;
       }
-      const scale = Math.fround(extreme / -8);
-      scales[b] = scale;
+      const scale = scales[b] = Math.fround(extreme / -8);
       for (let k = 0; k < BLOCK; k++) {
-        const q = scale === 0 ? 0 : Math.round(values[start + k]! / scale);
-        put(b, k, clip(q, -8, 7) + 8);
+        put(b, k, clip(scale === 0 ? 0 : Math.round(values[at + k]! / scale), -8, 7) + 8);
       }
     }
   },
@@ -103,22 +96,25 @@ const q4: Packing = {
 const f16: Packing = {
   hasScales: false,
   rowBytes: (cols) => 2 * cols,
-  pack(source, cols, from, to, { bytes }) {
-    if (source.kind === "gguf") throw new TypeError("GGUF blocks are not f16");
-    new Float16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)
-      .set(source.values.subarray(from * cols, to * cols));
+  pack(piece, count, { bytes }) {
+    const { values } = floatsOf(piece);
+    new Float16Array(bytes.buffer, bytes.byteOffset, count).set(values.subarray(0, count));
   },
 };
 
 const f32: Packing = {
   hasScales: false,
   rowBytes: (cols) => 4 * cols,
-  pack(source, cols, from, to, { bytes }) {
-    if (source.kind === "gguf") throw new TypeError("GGUF blocks are not f32");
-    new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
-      .set(source.values.subarray(from * cols, to * cols));
+  pack(piece, count, { bytes }) {
+    const { values } = floatsOf(piece);
+    new Float32Array(bytes.buffer, bytes.byteOffset, count).set(values.subarray(0, count));
   },
 };
+
+function floatsOf(piece: Piece) {
+  if ("values" in piece) return piece;
+  throw new TypeError("GGUF blocks are for weights in q8 and q4");
+}
 
 const packings: Readonly<Partial<Record<DType, Packing>>> = { f32, f16, q8, q4 };
 
@@ -152,7 +148,6 @@ export function uploadShards(
   if (packing === undefined) {
     throw new TypeError(`Cannot make tensor ${label}: the backend has no weights in ${dtype}`);
   }
-  requireLength(label, shape, dtype, source);
   const [rows, cols] = asMatrix(label, shape, dtype);
   const rowBytes = packing.rowBytes(cols) + (packing.hasScales ? 4 * cols / BLOCK : 0);
   const most = Math.max(1, Math.floor((bindingBytes - 256) / Math.max(1, rowBytes)));
@@ -166,7 +161,7 @@ export function uploadShards(
       const range = memory.range(label, bytes);
       const shard = { first, rows: count, range, scales };
       shards.push(shard);
-      send(queue, packing, shard, cols, source);
+      send(queue, packing, shard, { cols, dtype, source });
     }
   } catch (error) {
     for (const { range } of shards) range[Symbol.dispose]();
@@ -179,8 +174,11 @@ function send(
   queue: GPUQueue,
   packing: Packing,
   { first, rows, range, scales }: Shard,
-  cols: number,
-  source: Source,
+  { cols, dtype, source }: {
+    readonly cols: number;
+    readonly dtype: DType;
+    readonly source: Source;
+  },
 ): void {
   const write = (offset: number, data: Uint8Array<ArrayBuffer>) => {
     if (data.length === 0) return;
@@ -194,7 +192,11 @@ function send(
     const to = Math.min(rows, from + step);
     const bytes = new Uint8Array(Math.ceil((to - from) * rowBytes / 4) * 4);
     const scaleBytes = new Uint8Array((to - from) * rowScales);
-    packing.pack(source, cols, first + from, first + to, {
+    const piece = source.kind === "f32"
+      ? { values: source.rows(first + from, to - from) }
+      : { blocks: source.rows(first + from, to - from) };
+    requireLength(piece, (to - from) * cols, dtype);
+    packing.pack(piece, (to - from) * cols, {
       bytes: bytes.subarray(0, (to - from) * rowBytes),
       scales: new Float32Array(scaleBytes.buffer),
     });
@@ -218,14 +220,37 @@ function asMatrix(label: string, shape: readonly number[], dtype: DType) {
   return [rows, cols] as const;
 }
 
-function requireLength(label: string, shape: readonly number[], dtype: DType, source: Source) {
-  if (source.kind === "zeros") return;
+/** A source of whole arrays. @throws {RangeError} if the array is not as long as the shape says */
+export function sourceOf(
+  label: string,
+  shape: readonly number[],
+  dtype: DType,
+  data: Float32Array | Uint8Array,
+): RowSource {
   const size = elements(label, shape);
-  const got = source.kind === "f32"
-    ? source.values.length
-    : source.bytes.length / (dtype === "q8" ? 34 : 18) * BLOCK;
-  if (got === size) return;
-  throw new RangeError(
-    `Cannot make tensor ${label}: [${shape.join(", ")}] is ${size} values, got ${got}`,
-  );
+  const blockBytes = dtype === "q8" ? Q8_0_BYTES : Q4_0_BYTES;
+  const got = data instanceof Float32Array ? data.length : data.length / blockBytes * BLOCK;
+  if (got !== size) {
+    throw new RangeError(
+      `Cannot make tensor ${label}: [${shape.join(", ")}] is ${size} values, got ${got}`,
+    );
+  }
+  const cols = shape.at(-1) ?? 1;
+  if (data instanceof Float32Array) {
+    return {
+      kind: "f32",
+      rows: (first, count) => data.subarray(first * cols, (first + count) * cols),
+    };
+  }
+  const rowBytes = cols / BLOCK * blockBytes;
+  return {
+    kind: "gguf",
+    rows: (first, count) => data.subarray(first * rowBytes, (first + count) * rowBytes),
+  };
+}
+
+function requireLength(piece: Piece, size: number, dtype: DType): void {
+  const blockBytes = dtype === "q8" ? Q8_0_BYTES : Q4_0_BYTES;
+  const got = "values" in piece ? piece.values.length : piece.blocks.length / blockBytes * BLOCK;
+  if (got !== size) throw new RangeError(`Cannot upload ${got} values where ${size} belong`);
 }
