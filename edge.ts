@@ -27,7 +27,7 @@ import {
   createCatalog,
   parseConfig,
 } from "./runtime/mod.ts";
-import { appDeps, readKeys, requireStrategy } from "./wiring.ts";
+import { appDeps, requireSafeBinding, requireStrategy } from "./wiring.ts";
 
 /** A model in memory. */
 export interface EdgeModel {
@@ -61,6 +61,8 @@ export interface Edge {
 const megabyte = 1024 * 1024;
 /** Requests that hold KV memory at once. */
 const concurrentRequests = 8;
+/** See `Limits.placeLeaseMs`. */
+const placeLeaseMs = 10_000;
 const version = "0.1.0";
 
 /**
@@ -73,20 +75,15 @@ export function createEdge(options: EdgeOptions = {}): Edge {
   const { env = () => undefined, models = [] } = options;
   const config = edgeConfig(options.config ?? {}, models);
   requireStrategy("default_strategy", config.default_strategy, {});
-  const apiKeys = readKeys(config, env);
-  if (apiKeys.length === 0 && !config.insecure) {
-    throw new ConfigError(
-      "api_key_env",
-      'Cannot serve without an API key: set "api_key_env", or allow it with "insecure"',
-    );
-  }
-  const app = createApp(appDeps(config, {
+  requireSafeBinding(config);
+  const deps = appDeps(config, {
     catalog: createCatalog(loadAll(config, models, options.kernels)),
-    apiKeys,
+    env,
     version,
     isReady: () => true,
     log: options.log ?? (() => {}),
-  }));
+  });
+  const app = createApp({ ...deps, limits: { ...deps.limits, placeLeaseMs } });
   return { config, fetch: (request) => app.fetch(request) };
 }
 

@@ -9,6 +9,7 @@
  * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
  * ```
  */
+import { kvRateStore } from "./rate_store_kv.ts";
 import { createApp, type LogEvent } from "./routes/mod.ts";
 import {
   type HubOptions,
@@ -79,17 +80,19 @@ export async function createGateway(
   const config = parseConfig(input, "configuration");
   const env = options.env ?? (() => undefined);
   requireStrategy("default_strategy", config.default_strategy, {});
-  const apiKeys = readKeys(config, env);
-  requireSafeBinding(config, apiKeys);
+  requireSafeBinding(config);
+  readKeys(config, env);
   const backend = await backendName(config.backend);
   const models = await loadAll(config, backend, env, options);
   const upstreams = await openUpstreams(config, env, options);
   const catalog = createCatalog([...models, ...upstreams]);
   const state = { ready: true };
+  const kv = config.rates === "kv" ? await Deno.openKv(config.rates_path) : undefined;
   const app = createApp(appDeps(config, {
     catalog,
-    apiKeys,
+    env,
     version,
+    ...kv === undefined ? {} : { rates: kvRateStore(kv) },
     isReady: () => state.ready,
     engineStats: () => sumStats(models),
     log: options.log ?? (() => {}),
@@ -102,6 +105,7 @@ export async function createGateway(
     drain: () => void (state.ready = false),
     async [Symbol.asyncDispose]() {
       state.ready = false;
+      kv?.close();
       for (const upstream of upstreams) upstream[Symbol.dispose]();
       for (const model of models) await model[Symbol.asyncDispose]();
     },

@@ -2,7 +2,7 @@
  * From a configuration to what the HTTP floor is given. Web standards only: `mod.ts` and `edge.ts`
  * both go through here.
  */
-import { type AppDeps, defaultLimits, type Limits } from "./routes/mod.ts";
+import { type AppDeps, defaultLimits, type KeyGrant, type Limits } from "./routes/mod.ts";
 import {
   type Catalog,
   type Config,
@@ -14,14 +14,18 @@ import { getStrategy, parseParams } from "./strategies/mod.ts";
 
 /** What the configuration does not say. */
 export interface Parts
-  extends Pick<AppDeps, "catalog" | "apiKeys" | "isReady" | "engineStats" | "log"> {
+  extends Pick<AppDeps, "catalog" | "isReady" | "isDraining" | "engineStats" | "rates" | "log"> {
   readonly version: string;
+  readonly env: (name: string) => string | undefined;
 }
 
-/** @throws {ConfigError} if an alias stands for a model that is not served */
-export function appDeps(config: Config, parts: Parts): AppDeps {
+/** @throws {ConfigError} if keys or aliases stand for something that is not there */
+export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
+  const served = parts.catalog.list().map(({ id }) => id);
   return {
     ...parts,
+    apiKeys: readKeys(config, env),
+    keys: readGrants(config, env, served),
     aliases: readAliases(config, parts.catalog),
     defaults: { strategy: config.default_strategy },
     allowedHosts: isLoopback(config.host) ? [...loopbackNames, ...config.allowed_hosts] : undefined,
@@ -30,6 +34,7 @@ export function appDeps(config: Config, parts: Parts): AppDeps {
     strictFields: config.strict,
     clock: {
       unixSeconds: () => Math.floor(Date.now() / 1000),
+      unixMs: () => performance.timeOrigin + performance.now(),
       monotonicMs: () => performance.now(),
       after(ms, run) {
         const timer = setTimeout(run, ms);
@@ -69,8 +74,9 @@ export function isLoopback(host: string): boolean {
 }
 
 /** @throws {ConfigError} if anybody could reach a gateway without keys */
-export function requireSafeBinding(config: Config, apiKeys: readonly Uint8Array[]): void {
-  if (isLoopback(config.host) || apiKeys.length > 0 || config.insecure) return;
+export function requireSafeBinding(config: Config): void {
+  const hasKeys = config.api_key_env !== undefined || Object.keys(config.keys).length > 0;
+  if (isLoopback(config.host) || hasKeys || config.insecure) return;
   throw new ConfigError(
     "host",
     `Cannot listen on "${config.host}" without an API key: name one with --api-key-env, ` +
@@ -88,7 +94,64 @@ export function readKeys(config: Config, env: (name: string) => string | undefin
       `Invalid "api_key_env": the environment variable ${config.api_key_env} is empty`,
     );
   }
-  return keys.map((key) => Uint8Array.fromHex(createSha256().update(key).hex()));
+  return keys.map(digestOf);
+}
+
+/**
+ * What each key of `keys` may do.
+ *
+ * @throws {ConfigError} if a variable is empty, or a name stands for nothing that is served
+ */
+export function readGrants(
+  config: Config,
+  env: (name: string) => string | undefined,
+  served: readonly string[],
+): KeyGrant[] {
+  const models = [...served, ...Object.keys(config.aliases)];
+  const grants = Object.entries(config.keys).map(([name, key]): KeyGrant => {
+    const missing = key.models?.find((model) => !models.includes(model));
+    if (missing !== undefined) {
+      throw new ConfigError(`keys.${name}`, `Invalid "keys.${name}": "${missing}" is not served`);
+    }
+    for (const strategy of [...key.strategies ?? [], key.strategy ?? config.default_strategy]) {
+      requireStrategy(`keys.${name}`, strategy, {});
+    }
+    const room = {
+      running: key.running ?? config.limits.key_running,
+      queued: key.queued ?? config.limits.key_queued,
+    };
+    return {
+      digest: readSecret(`keys.${name}.env`, key.env, env),
+      models: key.models,
+      strategies: key.strategies,
+      strategy: key.strategy,
+      requestsPerMinute: key.requests_per_minute,
+      tokensPerMinute: key.tokens_per_minute,
+      room,
+    };
+  });
+  const distinct = new Set(grants.map(({ digest }) => digest.toHex()));
+  if (distinct.size < grants.length) {
+    throw new ConfigError("keys", 'Invalid "keys": two names stand for the same key');
+  }
+  return grants;
+}
+
+/** Digest of the key in an environment variable. @throws {ConfigError} if it is empty */
+export function readSecret(
+  key: string,
+  name: string,
+  env: (name: string) => string | undefined,
+): Uint8Array {
+  const secret = env(name)?.trim() ?? "";
+  if (secret === "") {
+    throw new ConfigError(key, `Invalid "${key}": the environment variable ${name} is empty`);
+  }
+  return digestOf(secret);
+}
+
+function digestOf(secret: string): Uint8Array {
+  return Uint8Array.fromHex(createSha256().update(secret).hex());
 }
 
 /** Refused at the start, not with every request. @throws {ConfigError} */
@@ -141,5 +204,7 @@ function readLimits({ limits }: Config): Limits {
     choices: limits.choices,
     sequences: limits.sequences,
     requestsPerModel: limits.running,
+    queuedPerModel: limits.queued,
+    perKey: { running: limits.key_running, queued: limits.key_queued },
   };
 }

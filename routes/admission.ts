@@ -2,14 +2,20 @@
 import { clientClosed, deadlineExceeded } from "./errors.ts";
 import { ApiError, invalidValue } from "./errors.ts";
 import type { AppDeps, Clock } from "./deps.ts";
-import type { Metrics } from "./metrics.ts";
+import type { Ticket } from "./queue.ts";
+import type { Services } from "./services.ts";
 import type { RequestState } from "./state.ts";
 
 /** Why a request ended early; a label of `cancelled_total`. */
-export type CancelReason = "client" | "deadline" | "stalled_reader" | "error";
+export type CancelReason = "client" | "deadline" | "stalled_reader" | "shutdown" | "error";
 
-/** A running request. */
+/** A request that runs or waits to run. */
 export interface RequestWork {
+  /**
+   * Resolves when the request may work, and rejects if it ends before; undefined if it may at once.
+   * Nothing is computed for it until then.
+   */
+  readonly admitted: Promise<void> | undefined;
   /** Fires when the work must stop; its reason is an {@link ApiError}. */
   readonly signal: AbortSignal;
   /** Stops the work. Later calls change nothing. */
@@ -21,34 +27,25 @@ export interface RequestWork {
 }
 
 /** What {@link openWork} needs of the gateway. */
-export interface WorkServices {
-  readonly deps: AppDeps;
-  readonly metrics: Metrics;
-}
+export type WorkServices = Pick<Services, "deps" | "metrics" | "queue" | "leases">;
 
 /**
- * Takes a place at the request's model.
+ * Takes a place at the request's model, or one in the line for it.
  *
- * @throws {ApiError} 429 `queue_full`, 503 while not ready, 499 if the client already left
+ * @throws {ApiError} 429 `queue_full` or `concurrency_exceeded`, 503 while not ready, 499 if the
+ *   client already left
  */
 export function openWork(
-  { deps, metrics }: WorkServices,
+  services: WorkServices,
   state: RequestState,
   timeoutMs: number,
 ): RequestWork {
-  if (!deps.isReady()) {
-    throw new ApiError(503, "model_loading", "The gateway is not ready", {
-      headers: { "retry-after": "1" },
-    });
-  }
-  const labels = { model: state.model ?? "" };
-  if (metrics.running.value(labels) >= deps.limits.requestsPerModel) {
-    throw new ApiError(429, "queue_full", "Too many requests for this model; try again", {
-      headers: { "retry-after": "1" },
-    });
-  }
+  const { deps, metrics, queue, leases } = services;
+  requireReady(deps);
   const client = state.clientSignal;
   if (client.aborted) throw clientClosed();
+  leases.sweep();
+  const place = queue.enter(ticketOf(deps, state));
   const controller = new AbortController();
   function abort(reason: CancelReason, error: ApiError): void {
     if (controller.signal.aborted || closed) return;
@@ -60,8 +57,12 @@ export function openWork(
   client.addEventListener("abort", leave, { once: true });
   const detachClient = () => client.removeEventListener("abort", leave);
   const cancelDeadline = deadline(deps.clock, timeoutMs, abort);
-  metrics.running.add(labels, 1);
+  const endLease = leases.open(() => {
+    closed = true; // whoever worked here is gone, timers and all
+    place.leave();
+  });
   return {
+    admitted: place.ready && admission(place.ready, controller.signal),
     signal: controller.signal,
     abort,
     detachClient,
@@ -70,9 +71,45 @@ export function openWork(
       closed = true;
       detachClient();
       cancelDeadline();
-      metrics.running.add(labels, -1);
+      endLease();
+      place.leave();
     },
   };
+}
+
+/** @throws {ApiError} 503 while models load, and while the gateway shuts down */
+export function requireReady(deps: AppDeps): void {
+  if (deps.isReady()) return;
+  throw deps.isDraining?.() ?? false
+    ? new ApiError(503, "shutting_down", "The gateway is shutting down", {
+      headers: { "retry-after": "5" },
+    })
+    : new ApiError(503, "model_loading", "The gateway is not ready", {
+      headers: { "retry-after": "1" },
+    });
+}
+
+function ticketOf({ limits }: AppDeps, { model = "", caller }: RequestState): Ticket {
+  return {
+    model,
+    key: caller.keyDigest,
+    modelRoom: { running: limits.requestsPerModel, queued: limits.queuedPerModel },
+    keyRoom: caller.keyDigest === "" ? undefined : caller.grant?.room ?? limits.perKey,
+  };
+}
+
+/** The wait for a place; ends with the request. */
+function admission(ready: Promise<void>, signal: AbortSignal): Promise<void> {
+  const admitted = new Promise<void>((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    void ready.then(() => {
+      signal.removeEventListener("abort", leave);
+      resolve();
+    });
+  });
+  admitted.catch(() => {}); // a request that ends before anybody waited
+  return admitted;
 }
 
 function deadline(clock: Clock, ms: number, abort: RequestWork["abort"]): () => void {

@@ -1,12 +1,14 @@
 /** Runs a checked generation and answers with its text, whole or as a stream. */
 import type { RunEvent } from "../strategies/mod.ts";
 import { openWork, requestTimeout, type RequestWork } from "./admission.ts";
+import { reserveTokens } from "./budgets.ts";
 import { type Choice, collect } from "./collect.ts";
 import type { Clock } from "./deps.ts";
 import { ApiError, clientClosed, toApiError } from "./errors.ts";
 import { endReason, type Generation, type Results, startRuns } from "./generation.ts";
 import { logFailure } from "./log.ts";
 import type { Run } from "./merge_runs.ts";
+import { observe, type Observer } from "./observer.ts";
 import type { Delivery } from "./resolve.ts";
 import type { AppContext, Services } from "./services.ts";
 import { eventStream, eventStreamHeaders } from "./sse.ts";
@@ -29,6 +31,7 @@ interface Answering {
   readonly generation: Generation;
   readonly work: RequestWork;
   readonly run: Run<Results>;
+  readonly observer: Observer;
 }
 
 /**
@@ -45,17 +48,33 @@ export async function answer(
 ): Promise<Response> {
   const state = c.get("state");
   const { deps } = services;
-  const work = openWork(services, state, requestTimeout(c.req.raw.headers, deps.limits.requestMs));
+  const timeout = requestTimeout(c.req.raw.headers, deps.limits.requestMs);
+  const reservation = await reserveTokens(services, state, generation);
+  let work: RequestWork;
+  try {
+    work = openWork(services, state, timeout);
+  } catch (error) {
+    await reservation.settle(0);
+    throw error;
+  }
+  const stream = delivery.stream;
+  const observer = observe({ services, state, generation, reservation, stream });
   let run: Run<Results> | undefined;
   try {
-    run = start(services, state, generation, work);
-    await format.prepare?.(work);
-    const answering = { services, state, generation, work, run };
-    if (delivery.stream) return await streamed(answering, delivery, format);
+    const started = start(services, state, { ...generation, onStep: observer.onStep }, work);
+    run = observer.watch(started, work.admitted);
+    if (format.prepare) {
+      await work.admitted;
+      await format.prepare(work);
+    }
+    const answering = { services, state, generation, work, run, observer };
+    if (stream) return await streamed(answering, delivery, format);
     return await whole(answering, format);
   } catch (error) {
+    const reason = endReason(error, work);
     await end(run, work);
-    throw endReason(error, work);
+    await observer.close(reason);
+    throw reason;
   }
 }
 
@@ -84,10 +103,10 @@ async function end(run: Run<Results> | undefined, work: RequestWork): Promise<vo
 }
 
 async function whole(answering: Answering, format: AnswerFormat): Promise<Response> {
-  const { generation, run, work } = answering;
+  const { generation, run, work, observer } = answering;
   const { choices, results } = await collect(run);
   work.close();
-  count(answering, results);
+  await observer.close();
   const decoding = decodingOf(generation.selection, results);
   return Response.json({
     ...format.whole(choices),
@@ -101,7 +120,7 @@ async function streamed(
   delivery: Delivery,
   format: AnswerFormat,
 ): Promise<Response> {
-  const { services: { deps: { clock, limits } }, work, run } = answering;
+  const { services: { deps: { clock, limits } }, work, run, observer } = answering;
   const quietSinceMs = clock.monotonicMs();
   const first = run.next();
   await settledWithin(first, limits.keepAliveFirstMs, clock);
@@ -120,6 +139,7 @@ async function streamed(
         ),
       async closed() {
         await end(run, work);
+        await observer.close(work.signal.aborted ? work.signal.reason : undefined);
         logEnd(answering);
       },
     },
@@ -155,7 +175,6 @@ function streamExtras(answering: Answering, delivery: Delivery): StreamExtras {
     usage: delivery.includeUsage ? usageOf : undefined,
     decoding: selection.trace === "none" ? undefined : (results) => decodingOf(selection, results),
     obfuscate: delivery.obfuscate,
-    finished: (results) => count(answering, results),
     failed(error) {
       const context = { requestId: state.id, checking: false };
       const reason = endReason(error, work);
@@ -165,13 +184,6 @@ function streamExtras(answering: Answering, delivery: Delivery): StreamExtras {
       return apiError.body();
     },
   };
-}
-
-function count({ services: { metrics }, state }: Answering, { usage }: Results): void {
-  const labels = { model: state.model ?? "", strategy: state.strategy ?? "" };
-  metrics.promptTokens.add(labels, usage.promptTokens);
-  metrics.generatedTokens.add(labels, usage.completionTokens);
-  metrics.drawnTokens.add(labels, usage.drawnTokens);
 }
 
 function logEnd({ services: { deps }, state, work }: Answering): void {

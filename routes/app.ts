@@ -1,6 +1,6 @@
 /** The HTTP application: which path leads where, and what happens around every request. */
 import { Hono, type MiddlewareHandler } from "hono";
-import { authenticate } from "./auth.ts";
+import { acceptedKeys, authenticate } from "./auth.ts";
 import { chatCompletions } from "./chat_completions.ts";
 import { completions } from "./completions.ts";
 import { corsHeaders, preflight, refuseOrigin } from "./cors.ts";
@@ -9,9 +9,12 @@ import { ApiError, errorResponse, toApiError } from "./errors.ts";
 import { health, metricsPage, ready } from "./health.ts";
 import { checkHost } from "./host.ts";
 import { logFailure, logRequest } from "./log.ts";
+import { createLeases } from "./leases.ts";
 import { createMetrics } from "./metrics.ts";
 import { getModel, listModels, notFound } from "./models.ts";
 import { openapi } from "./openapi.ts";
+import { createQueue } from "./queue.ts";
+import { memoryRateStore } from "./rates.ts";
 import { playground } from "./playground.ts";
 import { docs, startPage } from "./start_page.ts";
 import { chatSchema } from "./schema/chat.ts";
@@ -22,6 +25,8 @@ import { anybody } from "./auth.ts";
 import { type AppEnv, requestId, type RequestState, stateHeaders } from "./state.ts";
 import { getOneStrategy, listAllStrategies } from "./strategies.ts";
 import { detokenize, tokenize } from "./tokenize.ts";
+import { takeRequest } from "./budgets.ts";
+import { createTelemetry, nameServerSpan } from "./telemetry.ts";
 
 /** One route. */
 export interface Route {
@@ -77,6 +82,10 @@ function createServices(deps: AppDeps): Services {
   return {
     deps,
     metrics: createMetrics(),
+    queue: createQueue(),
+    leases: createLeases(deps.clock, limits.placeLeaseMs),
+    telemetry: createTelemetry(deps.version ?? "0", deps.clock),
+    rates: deps.rates ?? memoryRateStore(),
     schemas: {
       chat: chatSchema(limits),
       completion: completionSchema(limits),
@@ -123,8 +132,10 @@ function shell({ deps, metrics }: Services): MiddlewareHandler<AppEnv> {
 async function handle(route: Route, c: AppContext, services: Services): Promise<Response> {
   const state = c.get("state");
   state.route = route.path;
+  nameServerSpan(route.method, route.path);
   if (route.access !== "public") {
-    state.caller = await authenticate(c.req.raw.headers, services.deps.apiKeys);
+    state.caller = await authenticate(c.req.raw.headers, acceptedKeys(services.deps));
+    if (route.method === "POST") await takeRequest(services, state);
   }
   return await route.handler(c, services);
 }

@@ -1,4 +1,5 @@
 /** API keys: compared as digests of fixed length, all of them, in constant time. */
+import type { AppDeps, KeyGrant } from "./deps.ts";
 import { ApiError } from "./errors.ts";
 import type { Caller } from "./state.ts";
 
@@ -10,20 +11,48 @@ export const anybody: Caller = { keyDigest: "" };
 /**
  * The caller behind a request's `Authorization: Bearer` or `X-Api-Key` header.
  *
- * @param keys SHA-256 digests of the accepted keys; none = everybody may call
+ * @param keys the accepted keys; none = everybody may call
  * @throws {ApiError} 401 `invalid_api_key`
  */
 export async function authenticate(
   headers: Headers,
-  keys: readonly Uint8Array[],
+  keys: readonly KeyGrant[],
 ): Promise<Caller> {
   if (keys.length === 0) return anybody;
   const key = givenKey(headers);
   if (key === undefined) throw refused("Missing API key: send Authorization: Bearer KEY");
   const bytes = new TextEncoder().encode(key.slice(0, maxKeyLength));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  if (!isKnown(digest, keys) || key.length > maxKeyLength) throw refused("Wrong API key");
-  return { keyDigest: digest.toHex() };
+  const grant = findGrant(digest, keys);
+  if (!grant || key.length > maxKeyLength) throw refused("Wrong API key");
+  return { keyDigest: digest.toHex(), grant };
+}
+
+/** All accepted keys: those that may do everything, then those with limits of their own. */
+export function acceptedKeys({ apiKeys, keys = [] }: Pick<AppDeps, "apiKeys" | "keys">) {
+  return [...apiKeys.map((digest): KeyGrant => ({ digest })), ...keys];
+}
+
+/** @throws {ApiError} 403 `model_not_allowed` if the key may not use the model of this public name */
+export function requireModel({ grant }: Caller, name: string, param: string): void {
+  if (!grant?.models || grant.models.includes(name)) return;
+  throw new ApiError(
+    403,
+    "model_not_allowed",
+    `This key may not use the model ${JSON.stringify(name)}`,
+    { param },
+  );
+}
+
+/** @throws {ApiError} 403 `strategy_not_allowed` if the key may not use the strategy */
+export function requireAllowedStrategy({ grant }: Caller, name: string, param: string): void {
+  if (!grant?.strategies || grant.strategies.includes(name)) return;
+  throw new ApiError(
+    403,
+    "strategy_not_allowed",
+    `This key may not use the strategy ${JSON.stringify(name)}`,
+    { param },
+  );
 }
 
 function givenKey(headers: Headers): string | undefined {
@@ -34,14 +63,15 @@ function givenKey(headers: Headers): string | undefined {
 }
 
 /** Looks at every byte of every key, whatever it finds. */
-function isKnown(digest: Uint8Array, keys: readonly Uint8Array[]): boolean {
-  let known = 0;
-  for (const key of keys) {
+function findGrant(digest: Uint8Array, keys: readonly KeyGrant[]): KeyGrant | undefined {
+  let found: KeyGrant | undefined;
+  for (const grant of keys) {
+    const key = grant.digest;
     let difference = key.length ^ digest.length;
     for (let i = 0; i < digest.length; i++) difference |= (key[i] ?? 0) ^ digest[i]!;
-    known |= Number(difference === 0);
+    if (difference === 0) found = grant;
   }
-  return known === 1;
+  return found;
 }
 
 function refused(message: string): ApiError {

@@ -119,6 +119,7 @@ export async function promptOnly(
   const timeout = requestTimeout(c.req.raw.headers, services.deps.limits.requestMs);
   const work = openWork(services, state, timeout);
   try {
+    await work.admitted;
     const echoes = await echoPrompts(generation, state, work);
     const format = completionFormat(generation, delivery, identity, (prompt) => echoes[prompt]);
     const done = Array.from({ length: prompts.length * choices }, (_, index): Choice => ({

@@ -1,5 +1,7 @@
 /** What the HTTP floor is given: models, configuration, clock, randomness. It reads none of them itself. */
 import type { Catalog } from "../runtime/mod.ts";
+import type { Room } from "./queue.ts";
+import type { RateStore } from "./rates.ts";
 
 /** A public model name that stands for a model and a way to decode. */
 export interface Alias {
@@ -30,11 +32,17 @@ export interface Limits {
   readonly sequences: number;
   /** Largest `X-Decoding-Strategy` or `X-KV-Policy` header. */
   readonly headerBytes: number;
-  /**
-   * Requests one model works on at once; more are refused. Stands for 8 running and 64 queued: the
-   * engine merges all of them into its steps, so there is no separate queue yet.
-   */
+  /** Requests one model works on at once; the engine merges them into its steps. */
   readonly requestsPerModel: number;
+  /** Requests that wait for one model; more are refused. */
+  readonly queuedPerModel: number;
+  /** The same for one API key, where the key says nothing else. */
+  readonly perKey: Room;
+  /**
+   * A request that gives no sign of life for so long loses its place: some edge platforms drop the
+   * work of a client that left without telling it. @default never
+   */
+  readonly placeLeaseMs?: number;
   readonly requestMs: number;
   /** Silence before the first keep-alive comment of a stream. */
   readonly keepAliveFirstMs: number;
@@ -58,7 +66,9 @@ export const defaultLimits: Limits = {
   choices: 16,
   sequences: 64,
   headerBytes: 4_096,
-  requestsPerModel: 72,
+  requestsPerModel: 8,
+  queuedPerModel: 64,
+  perKey: { running: 4, queued: 16 },
   requestMs: 600_000,
   keepAliveFirstMs: 1_000,
   keepAliveMs: 10_000,
@@ -69,6 +79,8 @@ export const defaultLimits: Limits = {
 export interface Clock {
   /** Wall clock in seconds, for `created`. */
   unixSeconds(): number;
+  /** Wall clock in milliseconds and parts of them, for spans. */
+  unixMs(): number;
   /** Never goes back; for durations. */
   monotonicMs(): number;
   /** Calls `run` once after `ms` milliseconds, unless the returned function is called first. */
@@ -90,13 +102,34 @@ export interface LogEvent {
   readonly [field: string]: string | number | boolean | undefined;
 }
 
+/** What one API key may do. */
+export interface KeyGrant {
+  /** SHA-256 of the key. */
+  readonly digest: Uint8Array;
+  /** Public model names; undefined = all. */
+  readonly models?: readonly string[] | undefined;
+  /** Undefined = all. */
+  readonly strategies?: readonly string[] | undefined;
+  readonly requestsPerMinute?: number | undefined;
+  /** Prompt tokens and drawn ones, sent or not. */
+  readonly tokensPerMinute?: number | undefined;
+  /** @default {@link Limits.perKey} */
+  readonly room?: Room | undefined;
+  /** Strategy of requests that name none. @default the server's */
+  readonly strategy?: string | undefined;
+}
+
 /** Everything {@link createApp} needs. */
 export interface AppDeps {
   readonly catalog: Catalog;
   readonly aliases: ReadonlyMap<string, Alias>;
   readonly defaults: { readonly strategy: string };
-  /** SHA-256 digests of the accepted keys; empty = no key needed. */
+  /** SHA-256 digests of keys that may do everything but administration. */
   readonly apiKeys: readonly Uint8Array[];
+  /** Further keys and what they may do. Neither these nor {@link apiKeys} = no key needed. */
+  readonly keys?: readonly KeyGrant[];
+  /** Where rate budgets are kept. @default this process */
+  readonly rates?: RateStore;
   /** Host names (lower case, no port) the gateway answers to; undefined = any well-formed one. */
   readonly allowedHosts: readonly string[] | undefined;
   /** Origins other than our own whose pages may call us, e.g. "https://chat.example". @default none */
@@ -116,6 +149,8 @@ export interface AppDeps {
   randomSeed(): bigint;
   /** False while models load or the gateway drains. */
   isReady(): boolean;
+  /** True while the gateway finishes what runs and takes nothing new. @default never */
+  isDraining?(): boolean;
   /** Further gauges for `/metrics`: name without prefix -> value. */
   engineStats?(): Readonly<Record<string, number>>;
   log(event: LogEvent): void;

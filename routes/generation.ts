@@ -34,6 +34,8 @@ export interface Generation {
   readonly stopTokens: readonly TokenId[];
   readonly ignoreStop: boolean;
   readonly cacheSalt: string;
+  /** Told of every step of the strategy, where somebody records them. */
+  readonly onStep?: ((event: Readonly<Record<string, unknown>>) => void) | undefined;
 }
 
 /** The result of all runs of a request. */

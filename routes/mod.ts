@@ -5,8 +5,10 @@ export {
   type AppDeps,
   type Clock,
   defaultLimits,
+  type KeyGrant,
   type KvPolicyInfo,
   type Limits,
   type LogEvent,
 } from "./deps.ts";
 export { fullPolicy } from "./kv.ts";
+export { type Bucket, memoryRateStore, type RateStore } from "./rates.ts";

@@ -1,5 +1,6 @@
 /** `GET /v1/models` and `GET /v1/models/{id}`. */
 import type { CatalogEntry } from "../runtime/mod.ts";
+import { requireModel } from "./auth.ts";
 import type { Alias } from "./deps.ts";
 import { ApiError } from "./errors.ts";
 import { findModel } from "./roles.ts";
@@ -26,19 +27,23 @@ function decodingOf({ strategy, params, models }: Alias) {
   return { strategy, params, models };
 }
 
-/** All models, aliases last. */
-export function listModels(_c: AppContext, { deps }: Services): Response {
+/** All models the key may use, aliases last. */
+export function listModels(c: AppContext, { deps }: Services): Response {
+  const { grant } = c.get("state").caller;
   const models = deps.catalog.list().map(({ id }) => describeModel(id, deps.catalog.get(id)));
   const aliases = [...deps.aliases].map(([id, alias]) =>
     describeModel(id, deps.catalog.get(alias.model), alias)
   );
-  return Response.json({ object: "list", data: [...models, ...aliases] });
+  const allowed = grant?.models;
+  const data = [...models, ...aliases].filter(({ id }) => !allowed || allowed.includes(id));
+  return Response.json({ object: "list", data });
 }
 
 /** One model. Ids may contain slashes, plain or as `%2F`. */
 export function getModel(c: AppContext, { deps }: Services): Response {
   const id = c.req.param("id") ?? "";
   const { entry, alias } = findModel(deps, id);
+  requireModel(c.get("state").caller, id, "model");
   return Response.json(describeModel(id, entry, alias));
 }
 

@@ -1,10 +1,14 @@
 /** What every handler is given. */
 import type { Context } from "hono";
 import type { AppDeps } from "./deps.ts";
+import type { Leases } from "./leases.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Queue } from "./queue.ts";
+import type { RateStore } from "./rates.ts";
 import type { chatSchema } from "./schema/chat.ts";
 import type { completionSchema, detokenizeSchema, tokenizeSchema } from "./schema/completions.ts";
 import type { AppEnv } from "./state.ts";
+import type { Telemetry } from "./telemetry.ts";
 
 /** The schemas that validate requests, built from the configured limits. */
 export interface Schemas {
@@ -18,6 +22,10 @@ export interface Schemas {
 export interface Services {
   readonly deps: AppDeps;
   readonly metrics: Metrics;
+  readonly queue: Queue;
+  readonly leases: Leases;
+  readonly telemetry: Telemetry;
+  readonly rates: RateStore;
   readonly schemas: Schemas;
 }
 

@@ -1,11 +1,15 @@
 /** What the gateway knows about one request while it runs. */
 import type { CallCounts } from "../runtime/mod.ts";
+import type { KeyGrant } from "./deps.ts";
+import { rateHeaders, type RateStatus } from "./rates.ts";
 import type { DecodingSource } from "./select.ts";
 
 /** Who calls: a key, or anybody where no keys are configured. */
 export interface Caller {
   /** SHA-256 of the key in hex; "" without keys. Never leaves the process but for 8 digits in logs. */
   readonly keyDigest: string;
+  /** What the key may do; undefined = everything. */
+  readonly grant?: KeyGrant | undefined;
 }
 
 /** Filled in as the request passes through; headers, metrics and log read it at the end. */
@@ -29,6 +33,8 @@ export interface RequestState {
   kvPolicy?: string;
   /** Calls made to upstreams so far. */
   readonly calls: CallCounts;
+  /** What is left of the key's budgets per minute. */
+  rates?: Partial<Record<"requests" | "tokens", RateStatus>>;
   /** Fields accepted without effect. */
   ignored: readonly string[];
 }
@@ -61,5 +67,13 @@ export function stateHeaders(state: RequestState, elapsedMs: number): [string, s
     ["x-request-id", state.id],
     ["openai-processing-ms", String(Math.round(elapsedMs))],
     ...optional.flatMap(([name, value]): [string, string][] => value ? [[name, value]] : []),
+    ...rateLines(state.rates),
+  ];
+}
+
+function rateLines({ requests, tokens }: NonNullable<RequestState["rates"]> = {}) {
+  return [
+    ...requests ? rateHeaders("requests", requests) : [],
+    ...tokens ? rateHeaders("tokens", tokens) : [],
   ];
 }

@@ -29,8 +29,6 @@ export interface StreamExtras {
   /** Put this into the last chunk. */
   readonly decoding: ((results: Results) => unknown) | undefined;
   readonly obfuscate: boolean;
-  /** Called with the result when all text has been taken. */
-  finished(results: Results): void;
   /** The object to send for a failed run. */
   failed(error: unknown): unknown;
 }
@@ -76,7 +74,6 @@ export async function* chunkFrames(
       if (text) yield text;
       step = await run.next();
     }
-    extras.finished(step.value);
     yield lastFrames(step.value, held, format, extras) + doneFrame;
   } catch (error) {
     yield dataFrame(extras.failed(error)) + doneFrame;

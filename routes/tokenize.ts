@@ -1,5 +1,6 @@
 /** `POST /tokenize` and `POST /detokenize`. */
 import { type CatalogEntry, encodePrompt, type TokenId } from "../runtime/mod.ts";
+import { requireModel } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import { resolveChat } from "./chat_completions.ts";
 import { invalidValue, missing } from "./errors.ts";
@@ -9,6 +10,7 @@ import { toMessages } from "./schema/messages.ts";
 import { checkFields } from "./schema/support.ts";
 import { validate } from "./schema/validate.ts";
 import type { AppContext, Services } from "./services.ts";
+import type { RequestState } from "./state.ts";
 
 /** Token ids of a text or a chat. */
 export async function tokenize(c: AppContext, services: Services): Promise<Response> {
@@ -70,12 +72,13 @@ export async function detokenize(c: AppContext, services: Services): Promise<Res
 /** The named model, or the first one. */
 function entryOf(
   { deps }: Services,
-  state: { model?: string; servedBy?: string },
+  state: RequestState,
   name: string | null | undefined,
 ): CatalogEntry {
   const first = name ?? required(deps.catalog.list()[0]?.id, "model");
   const { entry } = findModel(deps, first);
   state.model = entry.info.id;
   state.servedBy = entry.info.servedBy;
+  requireModel(state.caller, first, "model");
   return entry;
 }

@@ -27,8 +27,31 @@ const limits = z.strictObject({
   choices: z.int().min(1).max(128).default(16).describe("Largest n"),
   sequences: z.int().min(1).max(1024).default(64)
     .describe("Most sequences one request may decode at once"),
-  running: z.int().min(1).max(10_000).default(72)
-    .describe("Requests running or waiting at one model; more get 429"),
+  running: z.int().min(1).max(10_000).default(8)
+    .describe("Requests one model works on at once"),
+  queued: z.int().min(0).max(10_000).default(64)
+    .describe("Requests that wait for one model; more get 429"),
+  key_running: z.int().min(1).max(10_000).default(4)
+    .describe("Requests of one API key at work at once"),
+  key_queued: z.int().min(0).max(10_000).default(16)
+    .describe("Requests of one API key that wait; more get 429"),
+});
+
+const names = z.array(z.string().min(1).max(256)).min(1).max(1000);
+const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/);
+
+const apiKey = z.strictObject({
+  env: environmentName.describe("Name of the environment variable with the key"),
+  models: names.optional().describe("Models and aliases the key may use; default: all"),
+  strategies: names.optional().describe("Strategies the key may use; default: all"),
+  strategy: z.string().min(1).optional().describe("Strategy of its requests that name none"),
+  requests_per_minute: z.int().min(1).max(1_000_000).optional(),
+  tokens_per_minute: z.int().min(1).max(1_000_000_000).optional()
+    .describe("Prompt tokens and drawn ones, whether sent or not"),
+  running: z.int().min(1).max(10_000).optional()
+    .describe("Requests at work at once; default: limits.key_running"),
+  queued: z.int().min(0).max(10_000).optional()
+    .describe("Requests that wait; default: limits.key_queued"),
 });
 
 /** Every field has a default, so `{}` is a complete configuration. */
@@ -46,6 +69,12 @@ export const configSchema = z.strictObject({
     .describe("Where models run; auto takes the fastest one that works"),
   api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
     .describe("Name of the environment variable with the API key; several keys: comma-separated"),
+  keys: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), apiKey).default({})
+    .describe("Further API keys by a name of your choice, and what each may do"),
+  rates: z.enum(["memory", "kv"]).default("memory")
+    .describe("Where budgets per minute are counted; kv shares them between instances"),
+  rates_path: z.string().min(1).optional()
+    .describe("File of the kv store; default: Deno's own for this program"),
   context: z.int().min(16).max(1_048_576).optional()
     .describe("Longest sequence in tokens; default: what the model was trained for"),
   insecure: z.boolean().default(false)
@@ -106,6 +135,7 @@ export const configKeys: readonly string[] = [
   ...Object.keys(configSchema.shape),
   ...Object.keys(limits.shape),
   ...Object.keys(alias.shape),
+  ...Object.keys(apiKey.shape),
   ...Object.keys(upstreamSchema.shape),
 ];
 

@@ -51,6 +51,8 @@ export interface RunRequest {
   readonly kv: KvChoice | undefined;
   readonly cacheSalt: string;
   readonly trace: TraceLevel;
+  /** Told of every trace event when it happens, whatever the level. */
+  readonly onStep?: ((event: Readonly<Record<string, unknown>>) => void) | undefined;
   readonly signal: AbortSignal;
   /** Milliseconds, never going back: lets strategies measure what passes cost. */
   readonly clock?: () => number;
@@ -208,7 +210,19 @@ function contextOf(
     rng: createRng(sampling.seed),
     signal: run.signal,
     clock: request.clock,
-    trace: request.trace === "steps" ? (event) => void run.steps.push(event) : () => {},
+    trace: tracer(request, run.steps),
+  };
+}
+
+/** Where trace events go: to the result, to whoever watches, to both or nowhere. */
+function tracer(
+  { trace, onStep }: RunRequest,
+  steps: Readonly<Record<string, unknown>>[],
+): (event: Readonly<Record<string, unknown>>) => void {
+  if (trace !== "steps") return onStep ?? (() => {});
+  return (event) => {
+    steps.push(event);
+    onStep?.(event);
   };
 }
 

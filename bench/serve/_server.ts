@@ -32,6 +32,7 @@ export function serveInstant(): BenchServer {
     limits: defaultLimits,
     clock: {
       unixSeconds: () => Math.floor(Date.now() / 1000),
+      unixMs: () => Date.now(),
       monotonicMs: () => performance.now(),
       after(ms, run) {
         const timer = setTimeout(run, ms);

@@ -34,6 +34,7 @@ export function fakeClock(): FakeClock {
   const timers = new Set<{ due: number; run: () => void }>();
   return {
     unixSeconds: () => 1_700_000_000 + Math.floor(now / 1000),
+    unixMs: () => 1_700_000_000_000 + now,
     monotonicMs: () => now,
     after(ms, run) {
       const timer = { due: now + ms, run };

@@ -100,7 +100,10 @@ Deno.test("a batch of prompts is cancelled as one", async () => {
 
 Deno.test("a full model answers 429 with Retry-After, and takes the next one when there is room", async () => {
   const model = chatModel();
-  const gateway = testGateway({ models: [model], limits: { requestsPerModel: 2 } });
+  const gateway = testGateway({
+    models: [model],
+    limits: { requestsPerModel: 2, queuedPerModel: 0 },
+  });
   model.pause();
   const waiting = [gateway.post(path, chatBody()), gateway.post(path, chatBody())];
   await settle();

@@ -190,7 +190,7 @@ testClient("a full model is a RateLimitError", async ({ client }) => {
     OpenAI.RateLimitError,
   );
   assertEquals(full.code, "queue_full");
-}, { limits: { requestsPerModel: 0 } });
+}, { limits: { requestsPerModel: 0, queuedPerModel: 0 } });
 
 testClient("a stream that breaks throws with code and request id", async ({ client }) => {
   const stream = await client.chat.completions.create({ ...ask, stream: true });
