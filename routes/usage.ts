@@ -18,9 +18,10 @@ export function usageOf({ usage }: Results) {
 export function decodingOf(selection: Selection, results: Results) {
   const { strategy, source, models, kv, trace, parsed } = selection;
   if (trace === "none") return undefined;
-  const runs = results.runs.map(({ metrics, choices, meters, steps }) => ({
+  const runs = results.runs.map(({ metrics, choices, meters, steps, servedBy }) => ({
     metrics,
     choices,
+    ...servedBy ? { served_by: servedBy } : {},
     meters: Object.fromEntries(
       Object.entries(meters).map(([role, meter]) => [role, {
         prompt_tokens: meter.promptTokens,

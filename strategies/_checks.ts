@@ -61,7 +61,8 @@ export function checkRequest(request: RunRequest, params: unknown): readonly str
   checkConstraint(request, roles);
   checkDemand(request, Object.keys(roles));
   checkLengths(request);
-  strategy.check?.(models, { params, choices, sampling, constraint });
+  const { stopTokens, calibrations = new Map() } = request;
+  strategy.check?.(models, { params, choices, sampling, constraint, stopTokens, calibrations });
   return Object.keys(roles);
 }
 

@@ -7,6 +7,7 @@ import type { Roles, Strategy } from "./strategy.ts";
 export * from "./strategy.ts";
 export * from "./run.ts";
 export { parseParams } from "./_checks.ts";
+export { type Calibration, parseCalibration } from "./_cascade_rule.ts";
 
 const byName: ReadonlyMap<string, Strategy> = new Map(
   Object.values<Strategy>(registry)

@@ -2,6 +2,7 @@
 export { awrs } from "./awrs.ts";
 export { beam } from "./beam.ts";
 export { bestOfN } from "./best_of_n.ts";
+export { cascade } from "./cascade.ts";
 export { cautiousNtp } from "./cautious_ntp.ts";
 export { diverseBeam } from "./diverse_beam.ts";
 export { greedy } from "./greedy.ts";

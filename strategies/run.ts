@@ -12,7 +12,9 @@ import {
   type SamplingParams,
   type TextLogprob,
   type TokenId,
+  type Vocab,
 } from "../runtime/mod.ts";
+import type { Calibration } from "./_cascade_rule.ts";
 import { checkRequest, parseParams } from "./_checks.ts";
 import { ChoiceOutput, type OutputRules } from "./_choice_output.ts";
 import { type ModelScope, scopeModels } from "./_scope.ts";
@@ -58,6 +60,8 @@ export interface RunRequest {
   readonly clock?: () => number;
   /** Counts the calls made to upstreams. @default nobody counts */
   readonly calls?: CallCounts;
+  /** Calibrated rules by name. @default none */
+  readonly calibrations?: ReadonlyMap<string, Calibration>;
 }
 
 /** Output in order. Per choice: any number of "text", then exactly one "finish". */
@@ -93,6 +97,8 @@ export interface RunResult {
   readonly meters: Readonly<Record<string, Meter>>;
   readonly metrics: Readonly<Record<string, number>>;
   readonly choices: readonly Readonly<Record<string, number>>[];
+  /** Model that each choice came from, from strategies that choose one. */
+  readonly servedBy?: readonly string[];
   /** Events recorded at trace level "steps". */
   readonly steps: readonly Readonly<Record<string, unknown>>[];
 }
@@ -115,15 +121,22 @@ export function runStrategy(request: RunRequest): AsyncGenerator<RunEvent, RunRe
 }
 
 function outputRules(request: RunRequest): OutputRules {
-  const { strategy, models, stop, stopTokens, ignoreStop, maxTokens, logprobs } = request;
+  const { strategy, models, stop, maxTokens, logprobs } = request;
   const vocab = models[Object.keys(strategy.needs)[0]!]!.vocab;
   return {
     vocab,
     strings: compileStops(stop),
-    tokens: new Set([...ignoreStop ? [] : vocab?.stopTokens ?? [], ...stopTokens]),
+    tokens: stopTokensOf(vocab, request),
     maxTokens,
     logprobs: logprobs !== undefined,
   };
+}
+
+function stopTokensOf(
+  vocab: Vocab | undefined,
+  { ignoreStop, stopTokens }: RunRequest,
+): ReadonlySet<TokenId> {
+  return new Set([...ignoreStop ? [] : vocab?.stopTokens ?? [], ...stopTokens]);
 }
 
 async function* execute(
@@ -206,7 +219,11 @@ function contextOf(
     logprobs,
     constraint,
     ignoreStop: request.ignoreStop,
-    createStopCheck: () => createStopCheck(rules),
+    createStopCheck: (vocab = rules.vocab) =>
+      createStopCheck(
+        vocab === rules.vocab ? rules : { ...rules, vocab, tokens: stopTokensOf(vocab, request) },
+      ),
+    calibrations: request.calibrations ?? new Map(),
     rng: createRng(sampling.seed),
     signal: run.signal,
     clock: request.clock,
@@ -245,6 +262,7 @@ function resultOf(
     meters,
     metrics: finish?.metrics ?? {},
     choices: finish?.choices ?? [],
+    ...finish?.servedBy ? { servedBy: finish.servedBy } : {},
     steps,
   };
 }

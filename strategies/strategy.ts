@@ -10,7 +10,9 @@ import type {
   TextLogprob,
   TokenId,
   TokenLogprob,
+  Vocab,
 } from "../runtime/mod.ts";
+import type { Calibration } from "./_cascade_rule.ts";
 
 /** Role -> capabilities it needs. The request's `model` takes the first role declared. */
 export type Roles = Readonly<Record<string, readonly Capability[]>>;
@@ -42,6 +44,9 @@ export interface StrategyDemand<P> {
   readonly choices: number;
   readonly sampling: SamplingParams;
   readonly constraint: Constraint | undefined;
+  /** Tokens that end a choice besides the model's own. */
+  readonly stopTokens: readonly TokenId[];
+  readonly calibrations: ReadonlyMap<string, Calibration>;
 }
 
 /** Everything a strategy gets for one request. */
@@ -63,14 +68,20 @@ export interface StrategyContext<P, R extends Roles, O extends Roles = NoRoles> 
   readonly constraint: Constraint | undefined;
   /** Go on past the model's stop tokens. */
   readonly ignoreStop: boolean;
-  /** A check for a new completion. Branches that nobody sees yet end here too. */
-  readonly createStopCheck: () => StopCheck;
+  /**
+   * A check for a new completion. Branches that nobody sees yet end here too.
+   *
+   * @param vocab whose tokens it will be shown; default: the first role's
+   */
+  readonly createStopCheck: (vocab?: Vocab) => StopCheck;
   /** Seeded per request; fork(key) for branches. */
   readonly rng: Rng;
   /** Every pending ask rejects when it fires. */
   readonly signal: AbortSignal;
   /** Milliseconds, never going back; undefined where nobody measures. Output must not depend on it. */
   readonly clock: (() => number) | undefined;
+  /** Calibrated rules by the names the configuration gave them. */
+  readonly calibrations: ReadonlyMap<string, Calibration>;
   /** Records one trace event; does nothing unless the request asked for steps. */
   readonly trace: (event: Readonly<Record<string, unknown>>) => void;
 }
@@ -101,6 +112,8 @@ export interface Finish {
   readonly metrics?: Readonly<Record<string, number>>;
   /** Per choice: score and the like, for `decoding.choices`. */
   readonly choices?: readonly Readonly<Record<string, number>>[];
+  /** Id of the model whose answer each choice is, where that is not the same for every request. */
+  readonly servedBy?: readonly string[];
 }
 
 /** A decoding method. */

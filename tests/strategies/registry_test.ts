@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { NotFoundError } from "../../runtime/mod.ts";
 import { getStrategy, listStrategies } from "../../strategies/mod.ts";
 import { type StrategyCase, testStrategy } from "../conformance/strategy.ts";
+import { hashModel } from "../fakes/mod.ts";
 
 const greedy = getStrategy("greedy");
 const sample = getStrategy("sample");
@@ -43,6 +44,23 @@ const cases: Readonly<Record<string, StrategyCase>> = {
     same: [
       { params: { num_samples: 1 }, as: sample },
       { params: {}, sampling: { temperature: 0 }, as: greedy },
+    ],
+  },
+  cascade: {
+    // Scores are at most 0: all of these defer, most of them after one token.
+    params: [
+      { rule: "sum", threshold: 1 },
+      { threshold: 1, small_decoding: "request", early_stop: false },
+      { rule: "average", models: 3, threshold: [1, 1] },
+    ],
+    models: () => {
+      const [large, small, middle] = [1, 2, 3].map((seed) => hashModel({ seed, stopBias: 0.5 }));
+      return { large: large!, small: small!, middle: middle!, model: large! };
+    },
+    steps: ({ tokens }) => 3 * tokens,
+    same: [
+      { params: { threshold: 1 }, as: sample },
+      { params: { rule: "sum", threshold: 1 }, sampling: { temperature: 0 }, as: greedy },
     ],
   },
   "cautious-ntp": {
