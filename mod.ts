@@ -88,7 +88,8 @@ export async function createGateway(
   const catalog = createCatalog([...models, ...upstreams]);
   const state = { ready: true };
   const kv = config.rates === "kv" ? await Deno.openKv(config.rates_path) : undefined;
-  const app = createApp(appDeps(config, {
+  const calibrations = await readCalibrations(config);
+  const app = createApp(appDeps({ ...config, calibrations }, {
     catalog,
     env,
     version,
@@ -116,6 +117,24 @@ export async function createGateway(
 async function backendName(setting: string): Promise<string> {
   using backend = await selectBackend(setting);
   return backend.name;
+}
+
+/** Calibrations with their files read. @throws {ConfigError} for a file that is not JSON */
+async function readCalibrations({ calibrations }: Config): Promise<Config["calibrations"]> {
+  const read = async (name: string, value: Config["calibrations"][string]) => {
+    if (typeof value !== "string") return value;
+    const key = `calibrations.${name}`;
+    try {
+      return JSON.parse(await Deno.readTextFile(value));
+    } catch (error) {
+      throw new ConfigError(key, `Cannot read "${key}": ${(error as Error).message}`);
+    }
+  };
+  return Object.fromEntries(
+    await Promise.all(
+      Object.entries(calibrations).map(async ([name, value]) => [name, await read(name, value)]),
+    ),
+  );
 }
 
 /** The configured upstreams, asked what they can do. One that is away is served all the same. */

@@ -10,7 +10,7 @@ import {
   createSha256,
   type UpstreamHost,
 } from "./runtime/mod.ts";
-import { getStrategy, parseParams } from "./strategies/mod.ts";
+import { type Calibration, getStrategy, parseCalibration, parseParams } from "./strategies/mod.ts";
 
 /** What the configuration does not say. */
 export interface Parts
@@ -27,6 +27,7 @@ export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
     apiKeys: readKeys(config, env),
     keys: readGrants(config, env, served),
     aliases: readAliases(config, parts.catalog),
+    calibrations: readCalibrations(config),
     defaults: { strategy: config.default_strategy },
     allowedHosts: isLoopback(config.host) ? [...loopbackNames, ...config.allowed_hosts] : undefined,
     corsOrigins: config.allowed_origins,
@@ -44,6 +45,23 @@ export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
     newId: () => crypto.randomUUID().replaceAll("-", ""),
     randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
   };
+}
+
+/** @throws {ConfigError} for a calibration that is not one; files have been read before */
+function readCalibrations({ calibrations }: Config): ReadonlyMap<string, Calibration> {
+  return new Map(
+    Object.entries(calibrations).map(([name, value]) => {
+      const key = `calibrations.${name}`;
+      if (typeof value === "string") {
+        throw new ConfigError(key, `Invalid "${key}": files cannot be read here, give the content`);
+      }
+      try {
+        return [name, parseCalibration(value)];
+      } catch (error) {
+        throw new ConfigError(key, `Invalid "${key}": ${(error as Error).message}`);
+      }
+    }),
+  );
 }
 
 /** What upstreams need of the platform. */

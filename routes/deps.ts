@@ -1,5 +1,6 @@
 /** What the HTTP floor is given: models, configuration, clock, randomness. It reads none of them itself. */
 import type { Catalog } from "../runtime/mod.ts";
+import type { Calibration } from "../strategies/mod.ts";
 import type { Room } from "./queue.ts";
 import type { RateStore } from "./rates.ts";
 
@@ -139,6 +140,8 @@ export interface AppDeps {
   readonly strictFields?: boolean;
   /** Serve `/metrics` (behind the key, where there is one). @default true */
   readonly metrics?: boolean;
+  /** Calibrated rules for cascades, by the names requests use. @default none */
+  readonly calibrations?: ReadonlyMap<string, Calibration>;
   /** @default the full cache alone */
   readonly kvPolicies?: readonly KvPolicyInfo[];
   readonly version?: string;

@@ -52,7 +52,7 @@ export interface Results {
  */
 export function startRuns(
   generation: Generation,
-  { limits, clock }: AppDeps,
+  { limits, clock, calibrations }: AppDeps,
   state: RequestState,
   work: RequestWork,
 ): Run<Results> {
@@ -76,6 +76,7 @@ export function startRuns(
         signal: work.signal,
         clock: () => clock.monotonicMs(),
         calls: state.calls,
+        ...calibrations ? { calibrations } : {},
       });
     } catch (error) {
       throw refusal(error, prompts.length === 1 ? promptField : `${promptField}.${index}`);

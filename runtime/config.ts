@@ -89,6 +89,11 @@ export const configSchema = z.strictObject({
     .describe("Strategy of requests that name none"),
   aliases: z.record(z.string().min(1), alias).default({})
     .describe("Model names that stand for a model with a strategy"),
+  calibrations: z.record(
+    z.string().regex(/^[\w.-]{1,64}$/),
+    z.union([z.string().min(1), z.record(z.string(), z.unknown())]),
+  ).default({})
+    .describe("Cascade rules by name: files that deno task calibrate wrote, or what is in them"),
   kv_bytes: z.int().min(1024 * 1024).max(64 * 1024 ** 3).default(256 * 1024 * 1024)
     .describe("KV memory per model in bytes; smaller models take less"),
   cache_dir: z.string().min(1).optional()

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names as on the wire
 /** The links of a cascade: which models, in which order, and when each passes on. */
 import type { LanguageModel } from "../runtime/mod.ts";
 import {

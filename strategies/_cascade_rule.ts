@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as in the file
 /**
  * Rules that decide whether a small model's answer is good enough: scores from its log-probabilities,
  * and what calibration adds to them. High score = confident; an answer is deferred when its score is

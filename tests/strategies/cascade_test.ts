@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names as on the wire
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { CapabilityError, seedFrom } from "../../runtime/mod.ts";
 import {
