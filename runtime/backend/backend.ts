@@ -236,6 +236,10 @@ export interface Backend extends Disposable {
   };
   /** @default {@link leastKvSupport} */
   readonly kv?: KvSupport;
+  /** What is behind it, for people: adapter, memory, modes. */
+  readonly details?: Readonly<Record<string, string | number | boolean>>;
+  /** Resolves with the reason when the device is lost, with everything on it. */
+  readonly lost?: Promise<string>;
   /** Uploads `data` (f32 values; other types are converted), or zeros. */
   tensor(label: string, shape: readonly number[], dtype: DType, data?: Float32Array): Tensor;
   /**
@@ -264,4 +268,9 @@ export interface Backend extends Disposable {
   record<T>(build: (ops: Ops) => T): T;
   /** The tensor's values as f32. */
   read(tensor: Tensor): Promise<Float32Array>;
+  /**
+   * The values of an op's result without a copy, valid until the backend is used again. Missing where
+   * device memory cannot be looked at.
+   */
+  readonly view?: (tensor: Tensor) => Float32Array;
 }

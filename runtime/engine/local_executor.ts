@@ -8,7 +8,7 @@ import {
   type Rope,
   type Tensor,
 } from "../backend/backend.ts";
-import { EngineError } from "../errors.ts";
+import { DeviceLostError, EngineError } from "../errors.ts";
 import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
@@ -61,6 +61,7 @@ export function createLocalExecutor(
   return {
     info: {
       backend: backend.name,
+      ...backend.details && { details: backend.details },
       vocab,
       contextLength: options.contextLength,
       layers: config.layers,
@@ -81,6 +82,7 @@ export function createLocalExecutor(
       try {
         return await run(batch, { decoder, backend, pool, vocab, adapters });
       } catch (error) {
+        if (error instanceof DeviceLostError) throw error;
         const detail = error instanceof Error ? error.message : String(error);
         throw new EngineError(`Step ${batch.step} failed: ${detail}`, { cause: error });
       }
@@ -136,10 +138,13 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
   });
   const signals = await readSignals(batch.rows, pool);
   const { vocab: padded, hidden: width } = decoder.config;
-  const [logits, hidden] = await Promise.all([
-    output.logits === undefined ? undefined : readAndFree(backend, output.logits),
+  using owned = output.logits;
+  const [copied, hidden] = await Promise.all([
+    owned === undefined || backend.view !== undefined ? undefined : backend.read(owned),
     readAll(backend, output.hidden),
   ]);
+  // From here to the end nothing else runs, so that a view stays valid.
+  const logits = owned === undefined ? undefined : backend.view?.(owned) ?? copied;
   return {
     answers: batch.rows.map((row, r) =>
       answerRow(row, {
