@@ -36,6 +36,8 @@ export interface Compiling {
   /** Index of the matcher of a list of strings. */
   list(values: readonly string[]): number;
   note(text: string): void;
+  /** Counts work. @throws {ConstraintTooComplexError} */
+  spend(steps: number): void;
 }
 
 type MutableNode = { -readonly [K in keyof SchemaNode]: SchemaNode[K] };
@@ -129,6 +131,7 @@ function createCompiling(schema: unknown, limits: SchemaLimits, nodes: MutableNo
     list: (values) =>
       addMatcher(`l${JSON.stringify(values)}`, () => listMatcher(values, limits, budget)),
     note: (text) => void notes.add(text),
+    spend: (steps) => budget.spend(steps),
   };
   function drain(): void {
     for (let next = todo.pop(); next; next = todo.pop()) {

@@ -177,6 +177,7 @@ function collectEvaluated(
 ): void {
   const { schema, at } = place;
   if (!isObject(schema)) return;
+  compiling.spend(1000);
   const unsure = ["anyOf", "oneOf", "if", "dependentSchemas", "dependencies"];
   const key = unsure.find((name) => schema[name] !== undefined);
   if (key !== undefined || depth === 0) {

@@ -15,6 +15,7 @@ import type { SchemaProgram } from "./program.ts";
 import type { JsonState } from "./state.ts";
 
 export { compileSchema } from "./compile.ts";
+export { type Draft, draftOf } from "./resources.ts";
 export { resolveSchemaLimits, type SchemaLimits, schemaLimits } from "./limits.ts";
 export type { SchemaProgram } from "./program.ts";
 

@@ -103,7 +103,7 @@ function advance(
   // Without schemas that look at it, only the number of digits matters.
   if (!isTracked(state) && !state.frame?.isCapturing) return { ...state, phase, length, text: "" };
   const text = state.text + String.fromCharCode(byte);
-  machine.budget.spend(10);
+  machine.budget.spend(100 * state.value!.plan.nodes.length);
   const { plan, links } = state.value!;
   const leaves = judge(state.value!, text);
   const frame = settle(state.frame, { plan, leaves, links }, absent);

@@ -140,6 +140,7 @@ function feed(
 /** Fails the schemas whose matchers or lengths no string can satisfy any more. */
 function settled(machine: Machine, state: JsonState): JsonState | undefined {
   const { plan, leaves, links } = state.value!;
+  machine.budget.spend(plan.nodes.length);
   const { rules } = textPlan(plan);
   if (rules.length === 0) return settledValue(state, state.value!);
   const isBetween = state.lex.kind === "char";

@@ -1,0 +1,215 @@
+/**
+ * Parser of GBNF, the grammar notation of llama.cpp, and of the EBNF of engines that follow it:
+ * `name ::= body`, `"text"`, `'text'`, `[a-z]`, `[^a-z]`, `.`, names of rules, `( )`, `|`, `*`, `+`,
+ * `?`, `{m}`, `{m,}`, `{m,n}`, `# comments`; the escapes `\n \r \t \\ \" \' \[ \] \^ \- \xHH
+ * \uHHHH \UHHHHHHHH`.
+ *
+ * Source: llama.cpp, grammars/README.md. Differs: a rule ends where the next one begins, so bodies
+ * may break lines anywhere, and may end with a semicolon.
+ */
+import { FormatError } from "../../errors.ts";
+import { ConstraintTooComplexError } from "../regex/budget.ts";
+import { type CodePoints, codePoints, complement } from "../regex/code_points.ts";
+import type { Body, Rules } from "./syntax.ts";
+
+/** Bounds of a grammar's text. */
+export const grammarLimits = { maxDepth: 100, maxRepeat: 1000, maxRules: 2000 } as const;
+
+const name = /[A-Za-z_][A-Za-z0-9_-]*/y;
+const ruleStart = /([A-Za-z_][A-Za-z0-9_-]*)\s*::=/y;
+const blank = /(?:[ \t\r\n]+|#[^\n]*)+/y;
+
+/** @throws {FormatError} with the offset of what is malformed @throws {ConstraintTooComplexError} */
+export function parseGrammar(text: string): Rules {
+  const reader = new Reader(text);
+  const rules = new Map<string, Body>();
+  reader.skip();
+  while (!reader.isAtEnd) {
+    const start = reader.match(ruleStart);
+    if (!start) throw reader.error("a rule must begin with its name and ::=");
+    const [, ruleName = ""] = start;
+    if (rules.has(ruleName)) throw reader.error(`the rule ${ruleName} is there twice`);
+    if (rules.size >= grammarLimits.maxRules) {
+      throw new ConstraintTooComplexError("rules", grammarLimits.maxRules);
+    }
+    reader.skip();
+    rules.set(ruleName, readChoice(reader, 0));
+    if (reader.eat(";")) reader.skip();
+  }
+  if (!rules.has("root")) throw new FormatError("there is no rule root", { source: "grammar" });
+  return rules;
+}
+
+class Reader {
+  offset = 0;
+  constructor(readonly text: string) {}
+
+  get isAtEnd(): boolean {
+    return this.offset >= this.text.length;
+  }
+  peek(): string {
+    const point = this.text.codePointAt(this.offset);
+    return point === undefined ? "" : String.fromCodePoint(point);
+  }
+  next(): string {
+    const character = this.peek();
+    this.offset += character.length;
+    return character;
+  }
+  eat(text: string): boolean {
+    if (!this.text.startsWith(text, this.offset)) return false;
+    this.offset += text.length;
+    return true;
+  }
+  match(sticky: RegExp): RegExpExecArray | undefined {
+    const found = this.look(sticky);
+    if (found) this.offset += found[0].length;
+    return found;
+  }
+  look(sticky: RegExp): RegExpExecArray | undefined {
+    sticky.lastIndex = this.offset;
+    return sticky.exec(this.text) ?? undefined;
+  }
+  skip(): void {
+    this.match(blank);
+  }
+  error(message: string, offset: number = this.offset): FormatError {
+    return new FormatError(message, { source: "grammar", offset });
+  }
+}
+
+function readChoice(reader: Reader, depth: number): Body {
+  const parts = [readSequence(reader, depth)];
+  while (reader.eat("|")) {
+    reader.skip();
+    parts.push(readSequence(reader, depth));
+  }
+  return parts.length === 1 ? parts[0]! : { kind: "choice", parts };
+}
+
+function readSequence(reader: Reader, depth: number): Body {
+  const parts: Body[] = [];
+  for (;;) {
+    const character = reader.peek();
+    if (character === "" || "|);".includes(character)) break;
+    if (depth === 0 && reader.look(ruleStart)) break;
+    const start = reader.offset;
+    let part = readAtom(reader, depth);
+    reader.skip();
+    for (let bounds = readBounds(reader); bounds; bounds = readBounds(reader)) {
+      if (part.kind === "repeat" && part.max === Infinity && bounds[1] === Infinity) {
+        part = {
+          kind: "repeat",
+          part: part.part,
+          min: Math.min(part.min, bounds[0]),
+          max: Infinity,
+        };
+      } else part = { kind: "repeat", part, min: bounds[0], max: bounds[1] };
+      if (reader.offset - start > 1e6) break;
+      reader.skip();
+    }
+    parts.push(part);
+  }
+  return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
+}
+
+function readAtom(reader: Reader, depth: number): Body {
+  const start = reader.offset;
+  const character = reader.peek();
+  if (character === '"' || character === "'") return readText(reader);
+  if (character === "[") return { kind: "set", set: readClass(reader) };
+  if (reader.eat(".")) return { kind: "set", set: codePoints([[0, 0x10ffff]]) };
+  if (reader.eat("(")) {
+    if (depth >= grammarLimits.maxDepth) {
+      throw new ConstraintTooComplexError("groups inside each other", grammarLimits.maxDepth);
+    }
+    reader.skip();
+    const body = readChoice(reader, depth + 1);
+    if (!reader.eat(")")) throw reader.error('the group is not closed with ")"', start);
+    return body;
+  }
+  const found = reader.match(name);
+  if (!found) throw reader.error(`unexpected ${JSON.stringify(character)}`);
+  return { kind: "rule", name: found[0], offset: start };
+}
+
+function readText(reader: Reader): Body {
+  const start = reader.offset;
+  const quote = reader.next();
+  const parts: Body[] = [];
+  while (!reader.eat(quote)) {
+    if (reader.isAtEnd || reader.peek() === "\n") {
+      throw reader.error("the text is not closed", start);
+    }
+    const point = readPoint(reader);
+    parts.push({ kind: "set", set: codePoints([[point, point]]) });
+  }
+  return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
+}
+
+function readClass(reader: Reader): CodePoints {
+  const start = reader.offset;
+  reader.next();
+  const isNegated = reader.eat("^");
+  const ranges: [number, number][] = [];
+  while (!reader.eat("]")) {
+    if (reader.isAtEnd) throw reader.error('the class is not closed with "]"', start);
+    const lo = readPoint(reader);
+    const isRange = reader.peek() === "-" && reader.text[reader.offset + 1] !== "]";
+    if (isRange) reader.next();
+    const hi = isRange ? readPoint(reader) : lo;
+    if (hi < lo) throw reader.error("the range is the wrong way round", start);
+    ranges.push([lo, hi]);
+  }
+  const set = codePoints(ranges);
+  const chosen = isNegated ? complement(set) : set;
+  if (chosen.length === 0) throw reader.error("the class has no characters", start);
+  return chosen;
+}
+
+const letters: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t" };
+const digits: Readonly<Record<string, RegExp>> = {
+  x: /[0-9A-Fa-f]{2}/y,
+  u: /[0-9A-Fa-f]{4}/y,
+  U: /[0-9A-Fa-f]{8}/y,
+};
+
+function readPoint(reader: Reader): number {
+  const start = reader.offset;
+  const character = reader.next();
+  const point = character === "\\" ? readEscape(reader, start) : character.codePointAt(0)!;
+  if (point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) {
+    throw reader.error("no such character", start);
+  }
+  return point;
+}
+
+function readEscape(reader: Reader, start: number): number {
+  const kind = reader.next();
+  const hex = digits[kind];
+  if (hex) {
+    const found = reader.match(hex);
+    if (!found) throw reader.error("the escape lacks digits", start);
+    return parseInt(found[0], 16);
+  }
+  if (letters[kind] !== undefined) return letters[kind]!.codePointAt(0)!;
+  if (kind !== "" && /[!-/:-@[-`{-~]/.test(kind)) return kind.codePointAt(0)!;
+  throw reader.error("unknown escape", start);
+}
+
+function readBounds(reader: Reader): [number, number] | undefined {
+  const start = reader.offset;
+  if (reader.eat("*")) return [0, Infinity];
+  if (reader.eat("+")) return [1, Infinity];
+  if (reader.eat("?")) return [0, 1];
+  const found = reader.match(/\{\s*(\d{1,9})\s*(?:(,)\s*(\d{1,9})?\s*)?\}/y);
+  if (!found) return undefined;
+  const min = Number(found[1]);
+  const max = !found[2] ? min : found[3] === undefined ? Infinity : Number(found[3]);
+  if (min > max) throw reader.error("the repetition's bounds are the wrong way round", start);
+  const largest = max === Infinity ? min : max;
+  if (largest > grammarLimits.maxRepeat) {
+    throw new ConstraintTooComplexError("repetitions", grammarLimits.maxRepeat);
+  }
+  return [min, max];
+}
