@@ -7,7 +7,6 @@
 import {
   type Constraint,
   logNormalizer,
-  sampleRow,
   type SamplingParams,
   type Session,
   type TokenId,
@@ -37,6 +36,8 @@ export interface GatedOptions {
   readonly large: LargeVoice | undefined;
   /** Whether the small model speaks. */
   readonly speaks: (row: Float32Array, shape: DrawShape) => boolean;
+  /** Draws a token where it does. */
+  readonly draw: (row: Float32Array, shape: DrawShape, position: number) => TokenId;
   readonly sampling: SamplingParams;
   readonly maxTokens: number;
   readonly logprobs: number | undefined;
@@ -100,9 +101,8 @@ export class Gated implements Disposable {
   }
 
   #own(row: Float32Array, shape: DrawShape): TokenLogprob {
-    const { logprobs } = this.#options;
-    const position = this.#prompt.length + this.#completion.length;
-    const { token } = sampleRow(row, { ...shape, topLogprobs: 0, position });
+    const { logprobs, draw } = this.#options;
+    const token = draw(row, shape, this.#prompt.length + this.#completion.length);
     if (logprobs === undefined) return { token, logprob: 0, top: [] };
     const normalizer = logNormalizer(row);
     const top = topCandidates(row, logprobs, normalizer);

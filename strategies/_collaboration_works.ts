@@ -1,5 +1,11 @@
 /** Completions of `speculative-cascade`, opened for the execution asked for, and what they cost. */
-import { requireCapabilities, type Seed, type Session, type TokenLogprob } from "../runtime/mod.ts";
+import {
+  requireCapabilities,
+  sampleRow,
+  type Seed,
+  type Session,
+  type TokenLogprob,
+} from "../runtime/mod.ts";
 import { branchSeeds } from "./_branches.ts";
 import { Gated, generatingVoice, type LargeVoice, samplingVoice } from "./_collaboration_gated.ts";
 import { contrastRule, proxyRule } from "./_collaboration_logits.ts";
@@ -50,6 +56,7 @@ function openGated(context: CascadeContext, masker: Masker | undefined): readonl
       small: i === 0 ? small : small.fork(),
       large: voices[i],
       speaks: (row, shape) => smallSpeaks(rule, row, { shape, alpha, margin }),
+      draw: (row, shape, position) => sampleRow(row, { ...shape, topLogprobs: 0, position }).token,
       stops: context.createStopCheck(),
       masker,
     })
