@@ -7,6 +7,7 @@ import type { KvSignal } from "../../runtime/kv/policy.ts";
 import { attentionLaws } from "./_backend_attention.ts";
 import { opLaws } from "./_backend_ops.ts";
 import { signalLaws } from "./_backend_signals.ts";
+import { type CreateWithThreads, threadLaws } from "./_backend_threads.ts";
 import type { Expected } from "./_backend_reference.ts";
 
 /** How exact a backend is, and what it leaves out. */
@@ -25,6 +26,8 @@ export interface BackendLawOptions {
     kvHead: number,
     slots: Uint32Array,
   ) => Float32Array | Promise<Float32Array>;
+  /** For backends with threads; without it the law about their number is not run. */
+  readonly createWithThreads?: CreateWithThreads;
   /** Laws that cannot hold, by name. */
   readonly skip?: readonly { readonly law: string; readonly reason: string }[];
 }
@@ -44,7 +47,7 @@ export function testBackend(
   create: () => Backend | Promise<Backend>,
   options: BackendLawOptions = {},
 ): void {
-  const { roundings = () => 2, readSignal, skip = [] } = options;
+  const { roundings = () => 2, readSignal, createWithThreads, skip = [] } = options;
   const context: LawContext = {
     create,
     assertClose: (actual, expected, terms) => assertClose(actual, expected, roundings(terms)),
@@ -63,6 +66,7 @@ export function testBackend(
   opLaws(context);
   attentionLaws(context);
   if (readSignal !== undefined) signalLaws(context, readSignal);
+  if (createWithThreads !== undefined) threadLaws(context, createWithThreads);
 }
 
 function assertClose(actual: Float32Array, expected: readonly Expected[], roundings: number): void {

@@ -9,6 +9,7 @@ import { adapterScores, boundScores, oracleScores, type ScoredHead } from "../cp
 import { chooseSlots, type RowSlots, rowSlots, ruleOf, visibleIndices } from "../cpu/row_slots.ts";
 import { recordNew, recordWeights } from "../cpu/signals.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { weightsAt } from "./kernels/attention.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
 import type { Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
@@ -23,8 +24,8 @@ export interface HeadCall {
   readonly kvHead: number;
   readonly perGroup: number;
   readonly scale: number;
-  /** Where the kernel leaves weights, `stride` bytes per query head. */
-  readonly weights: number;
+  /** For the kernel, which leaves weights at its end, `stride` bytes per query head. */
+  readonly scratch: number;
   readonly stride: number;
   readonly signals: readonly KvSignal[];
   readonly queries: (adapter: string) => WasmTensor | undefined;
@@ -42,11 +43,11 @@ export function needsOwnTables(
 
 /** See file comment. */
 export function attendHead(step: Step, call: HeadCall): void {
-  const { q, out, pool, layer, row, kvHead, perGroup, scale, weights, stride, signals } = call;
+  const { q, out, pool, layer, row, kvHead, perGroup, scale, scratch, stride, signals } = call;
   const { headDim } = pool.layout, width = matrix("attention", q)[1];
   const slots = rowSlots(row, pool, layer, kvHead);
   const bases = memoryOf(step, pool, slots);
-  const table = step.scope.block("slots", 4 * slots.places.length);
+  const table = step.scope.block("slots", 4 * Math.ceil(slots.places.length / 4) * 4);
   const { floats, words } = step.heap; // nothing is allocated from here on
   const queryAt = (t: number) =>
     q.address / 4 + (row.start + t) * width + kvHead * perGroup * headDim;
@@ -64,25 +65,30 @@ export function attendHead(step: Step, call: HeadCall): void {
   }
   for (let t = 0; t < row.length; t++) {
     const indices = readIndices(call, slots, floats, bases, t, queryAt(t));
-    for (let i = 0; i < indices.length; i++) words[table / 4 + i] = bases.offsets[indices[i]!]!;
+    const count = indices.length;
+    for (let i = 0; i < count + (-count & 3); i++) { // filled up with the last slot
+      words[table / 4 + i] = bases.offsets[indices[Math.min(i, count - 1)]!]!;
+    }
     step.kernels.attention(
       4 * queryAt(t),
       out.address + 4 * (queryAt(t) - q.address / 4),
+      1,
+      4 * width,
       perGroup,
       4 * headDim,
       pool.slotBytes,
       bases.keys,
       bases.values,
       table,
-      indices.length,
-      weights,
+      count,
       stride,
-      pool.scratch,
+      stride,
       scale,
+      scratch,
     );
     if (signals.length === 0) continue;
     for (let h = 0; h < perGroup; h++) {
-      const at = (weights + h * stride) / 4;
+      const at = (scratch + weightsAt(pool.slotBytes) + h * stride) / 4;
       recordWeights(pool.records, slots, indices, floats, at, signals, h === 0);
     }
   }

@@ -24,8 +24,6 @@ export class WasmKvPool implements KvPool {
   readonly pageBytes: number;
   /** Bytes of one f32 slot of one head. */
   readonly slotBytes: number;
-  /** For the kernel: one padded query and one padded sum. */
-  readonly scratch: number;
   readonly records: KvRecords;
   /** Addresses of K and V. */
   #blocks: readonly number[];
@@ -41,7 +39,6 @@ export class WasmKvPool implements KvPool {
     const blocks: number[] = [];
     this.#blocks = blocks;
     const label = `the KV pool of ${pages} pages`;
-    this.scratch = heap.takeZeroed(label, 2 * this.slotBytes);
     try {
       // Unused slots are never read, so only padding has to be zero. Large pools then take no
       // memory from the system before they are used.
@@ -140,7 +137,6 @@ export class WasmKvPool implements KvPool {
       this.heap.give(block, this.#blockBytes);
       this.heap.poolBytes -= this.#blockBytes;
     }
-    this.heap.give(this.scratch, 2 * this.slotBytes);
     this.#blocks = [];
   }
 

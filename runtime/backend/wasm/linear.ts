@@ -2,6 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
+import { cut } from "./cut.ts";
 import { X16, X8 } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
 import { once, type Step } from "./step.ts";
@@ -47,10 +48,10 @@ interface Operands {
   readonly outputs: number;
 }
 
-/** Multiplications from which on it pays to wake other threads. */
-const SHARED_WORK = 1 << 16;
 /** Outputs per part are a multiple of this: whole tiles of the kernels. */
 const PART = 16;
+/** What rounding a value costs, in multiplications. */
+const QUANTIZE_WORK = 16;
 
 function multiplyF32(step: Step, { from, weight, bias, y, rows, depth, outputs }: Operands): void {
   const source = from === weight ? copyOf(step, from) : from;
@@ -75,14 +76,19 @@ function multiplyBlocks(
   step: Step,
   { from, weight, bias, y, rows, depth, outputs }: Operands,
 ): void {
-  const { kernels, scope } = step;
+  const { scope } = step;
   // Only the relaxed kernel over 4 bits takes bytes.
   const bytes = weight.dtype === "q4" && step.relaxed;
   const perRow = depth / BLOCK, rowBytes = perRow * (bytes ? X8 : X16).bytes;
   // The same activations go through several matrices (q, k and v; gate and up).
   const quantized = once(step, bytes ? "quantize8" : "quantize16", from, () => {
     const address = scope.scratch("quantized", rows * rowBytes);
-    kernels[bytes ? "quantize8" : "quantize16"](from.address, address, rows * perRow);
+    const parts = cut(step, rows, 1, depth * QUANTIZE_WORK).map(({ from: row, count }) => [
+      from.address + 4 * depth * row,
+      address + rowBytes * row,
+      count * perRow,
+    ]);
+    step.team.run(bytes ? "quantize8" : "quantize16", parts);
     return address;
   });
   const block = Math.max(4, Math.floor(BLOCK_BYTES / rowBytes / 4) * 4);
@@ -117,25 +123,20 @@ interface Call {
   readonly outputs: number;
 }
 
-/** Cuts the outputs into one part per thread. */
-function run({ team }: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
+/** Runs the kernel, cut by outputs. */
+function run(step: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
   const { x, weight, groupBytes, bias, y, rows, depth, terms, outputs } = call;
-  const threads = rows * terms * outputs < SHARED_WORK ? 1 : team.size;
-  const each = Math.ceil(outputs / threads / PART) * PART;
-  const parts: number[][] = [];
-  for (let n = 0; n < outputs; n += each) {
-    parts.push([
-      x,
-      weight + n / 4 * groupBytes,
-      bias === 0 ? 0 : bias + 4 * n,
-      y + 4 * n,
-      rows,
-      depth,
-      Math.min(each, outputs - n),
-      outputs,
-    ]);
-  }
-  team.run(kernel, parts);
+  const parts = cut(step, outputs, PART, rows * terms).map(({ from, count }) => [
+    x,
+    weight + from / 4 * groupBytes,
+    bias === 0 ? 0 : bias + 4 * from,
+    y + 4 * from,
+    rows,
+    depth,
+    count,
+    outputs,
+  ]);
+  step.team.run(kernel, parts);
 }
 
 /** x as it is before it is interleaved as a weight. */

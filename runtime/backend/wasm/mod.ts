@@ -11,6 +11,7 @@ import { ClosedError, ShapeError } from "../../errors.ts";
 import { type Backend, fullKvSupport, type Ops, type Tensor } from "../backend.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
+import { cut, SHARED_WORK } from "./cut.ts";
 import { Heap } from "./heap.ts";
 import { hasRelaxedSimd, hasSimd, instantiate, isRelaxed, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
@@ -51,6 +52,19 @@ export interface WasmBackendOptions {
    * @default 1
    */
   readonly threads?: number;
+  /**
+   * Four bytes that the backends of a process share to know how many of them compute: each then uses
+   * fewer threads while others do. @default each uses all of its threads
+   */
+  readonly running?: SharedArrayBuffer;
+  /** Multiplications from which on an op is shared by threads. @default where it begins to pay */
+  readonly sharedWork?: number;
+}
+
+/** What only this backend can tell. */
+export interface WasmBackend extends Backend {
+  /** Threads that would take part in an op now: Workers join when they have started. */
+  readonly threads: number;
 }
 
 /**
@@ -62,16 +76,19 @@ export interface WasmBackendOptions {
  */
 export function createWasmBackend(
   options: WasmBackendOptions = {},
-): Backend {
-  const { maxPages, threads = 1 } = options;
+): WasmBackend {
+  const { maxPages, threads = 1, sharedWork = SHARED_WORK } = options;
   const shared = options.module === undefined && threads > 1 && canShare();
   const heap = new Heap(maxPages, shared);
   const scope = new Scope(heap);
   const module = options.module ??
     kernelModule({ relaxed: options.relaxedSimd ?? hasRelaxedSimd(), shared });
   const kernels = instantiate(module, heap.memory);
-  const team = new Team(heap, module, kernels, shared ? threads : Math.min(threads, 1));
-  const step: Step = { heap, scope, kernels, relaxed: isRelaxed(module), team };
+  const team = new Team(heap, module, kernels, {
+    threads: shared ? threads : Math.min(threads, 1),
+    running: options.running,
+  });
+  const step: Step = { heap, scope, kernels, relaxed: isRelaxed(module), team, sharedWork };
   const ops = createOps(step);
   let closed = false;
   const requireOpen = (): void => {
@@ -79,6 +96,9 @@ export function createWasmBackend(
   };
   return {
     name: "wasm",
+    get threads() {
+      return team.size;
+    },
     limits: { maxBindingBytes: heap.maxPages * 65_536, f16: false, subgroups: false },
     kv: fullKvSupport,
     tensor(label, shape, dtype, data) {
@@ -105,7 +125,7 @@ export function createWasmBackend(
       return uploadRows(heap, label, shape, source.rows);
     },
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
-    record: (build) => scope.run(() => build(ops)),
+    record: (build) => team.computing(() => scope.run(() => build(ops))),
     read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
     [Symbol.dispose]() {
       closed = true;
@@ -123,17 +143,20 @@ function read(step: Step, tensor: Tensor): Float32Array {
 }
 
 function createOps(step: Step): Ops {
-  const { heap, kernels, scope } = step;
+  const { heap, scope, team } = step;
   /** Checks a tensor that ops read row by row. */
   const rowsOf = (op: string, x: Tensor) => asRows(step, op, wasmTensor(op, x, heap));
   /** An op on each value by itself; works on the padding as well. */
-  const elementwise = (op: "add" | "swiglu") => (x: Tensor, y: Tensor): WasmTensor => {
-    sameShape(op, x, y);
-    const a = rowsOf(op, x), b = rowsOf(op, y);
-    const z = scope.alloc(op, x.shape);
-    kernels[op](a.address, b.address, z.address, z.bytes);
-    return z;
-  };
+  const elementwise =
+    (op: "add" | "swiglu", work: number) => (x: Tensor, y: Tensor): WasmTensor => {
+      sameShape(op, x, y);
+      const a = rowsOf(op, x).address, b = rowsOf(op, y).address;
+      const z = scope.alloc(op, x.shape);
+      const parts = cut(step, z.bytes, 64, work / 4)
+        .map(({ from, count }) => [a + from, b + from, z.address + from, count]);
+      team.run(op, parts);
+      return z;
+    };
   return {
     scoped: (build) => scope.within(build),
     embed: (table, tokens) =>
@@ -147,8 +170,8 @@ function createOps(step: Step): Ops {
         wasmTensor("linear", weight, heap),
         bias && wasmTensor("linear", bias, heap),
       ),
-    add: elementwise("add"),
-    swiglu: elementwise("swiglu"),
+    add: elementwise("add", 2),
+    swiglu: elementwise("swiglu", 16),
     rope: (x, positions, spec) => rope(step, rowsOf("rope", x), positions, spec),
     kvWrite: (pool, layer, k, v, rows, slots) =>
       kvWrite(
@@ -204,6 +227,14 @@ function rmsNorm(step: Step, x: WasmTensor, weight: WasmTensor, eps: number): Wa
   }
   const y = step.scope.alloc("rms_norm", x.shape);
   const count = rows * (width / cols);
-  step.kernels.rmsNorm(x.address, weight.address, y.address, count, cols, eps);
+  const parts = cut(step, count, 1, 4 * cols).map(({ from, count: some }) => [
+    x.address + 4 * cols * from,
+    weight.address,
+    y.address + 4 * cols * from,
+    some,
+    cols,
+    eps,
+  ]);
+  step.team.run("rmsNorm", parts);
   return y;
 }

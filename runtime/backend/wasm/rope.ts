@@ -2,6 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import type { Rope } from "../backend.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { cut } from "./cut.ts";
 import { once, type Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
 
@@ -31,7 +32,17 @@ export function rope(
   const y = step.scope.alloc("rope", x.shape);
   const [gap, stride] = spec.layout === "half" ? [4 * half, 4] : [4, 8];
   const heads = width / headDim;
-  step.kernels.rope(x.address, y.address, turns, tokens, heads, half, gap, stride);
+  const parts = cut(step, tokens, 1, 4 * width).map(({ from, count }) => [
+    x.address + 4 * width * from,
+    y.address + 4 * width * from,
+    turns + 8 * half * from,
+    count,
+    heads,
+    half,
+    gap,
+    stride,
+  ]);
+  step.team.run("rope", parts);
   return y;
 }
 

@@ -60,9 +60,12 @@ function write(step: Step, row: AttentionRow, pool: WasmKvPool, group: number): 
   return tables;
 }
 
+/** Writes a table, filled up to a multiple of 4 with its last slot. */
 function store({ heap, scope }: Step, offsets: Uint32Array, count: number): number {
-  const address = scope.block("slots", 4 * count);
+  const filled = Math.ceil(count / 4) * 4;
+  const address = scope.block("slots", 4 * filled);
   heap.words.set(offsets.subarray(0, count), address / 4);
+  heap.words.fill(offsets[count - 1]!, address / 4 + count, address / 4 + filled);
   return address;
 }
 

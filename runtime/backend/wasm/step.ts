@@ -12,6 +12,8 @@ export interface Step {
   readonly relaxed: boolean;
   readonly scope: Scope;
   readonly team: Team;
+  /** Multiplications from which on an op is shared by threads. */
+  readonly sharedWork: number;
 }
 
 /** `compute(key)` once per step and `kind`. */

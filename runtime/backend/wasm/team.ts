@@ -1,127 +1,206 @@
 /**
  * Threads of one backend: Workers that run kernels on the same shared memory.
  *
- * A call is cut into parts that write different outputs, so that their number changes no result.
- * Workers join when they have started; until then, and where there are none, the caller does all of
- * the work. Waiting Workers spin for a moment, because the next call of a step is microseconds away,
- * and sleep then: a team without work takes no processor time.
+ * A call is a list of parts that write different outputs, so that who computes which changes no
+ * result. Every thread, the caller's too, takes the next part that nobody has taken, so a thread that
+ * sleeps, has not started or lost its processor holds nothing up. Waiting Workers spin for a moment,
+ * because the next call of a step is microseconds away, and sleep then: a team without work takes no
+ * processor time.
  */
-import { ClosedError } from "../../errors.ts";
+import { ClosedError, EngineError } from "../../errors.ts";
 import type { Heap } from "./heap.ts";
-import { kernelNames, type Kernels } from "./kernels/mod.ts";
-
-/** Layout of the control block, in 32-bit words; arguments follow as doubles. */
-export const control = {
-  /** Number of the latest call; -1 ends the team. */
-  call: 0,
-  /** Workers that have finished their part of it. */
-  done: 1,
-  /** Workers that have joined. */
-  joined: 2,
-  /** From here, per Worker: the call its arguments belong to, and the kernel's number. */
-  slots: 16,
-  slotWords: 2,
-  /** Doubles per Worker, from the end of the slots. */
-  most: 16,
-} as const;
+import { kernelNames, type Kernels, moduleNames } from "./kernels/mod.ts";
+import {
+  argumentsOf,
+  CONTROL_BYTES,
+  MAX_PARTS,
+  SPINS,
+  takePart,
+  type TeamMessage,
+  viewsOf,
+  word,
+} from "./team_control.ts";
 
 /** Most threads of a team, the caller included. */
 export const MAX_THREADS = 16;
-
-const ARGUMENTS_BYTES = 4 * (control.slots + control.slotWords * MAX_THREADS);
-export const CONTROL_BYTES = ARGUMENTS_BYTES + 8 * control.most * MAX_THREADS;
-
-/** The arguments of Worker `index`. */
-export function argumentsOf(block: SharedArrayBuffer, index: number): Float64Array {
-  return new Float64Array(block, ARGUMENTS_BYTES + 8 * control.most * index, control.most);
-}
-
-/** What a Worker is started with. */
-export interface TeamMessage {
-  readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
-  readonly block: SharedArrayBuffer;
-}
+/** Longest wait for a thread that has taken a part: parts take milliseconds. */
+const PATIENCE_MS = 30_000;
 
 /** Whether this platform has what a team of more than one needs. */
 export const canShare = (): boolean =>
   typeof SharedArrayBuffer !== "undefined" && typeof Worker !== "undefined";
 
-/** Turns of a waiting loop before a thread sleeps: some tens of microseconds. */
-export const SPINS = 20_000;
+/** How a team is made. */
+export interface TeamOptions {
+  /** Threads, the caller included. */
+  readonly threads: number;
+  /**
+   * One word that the teams of a process share: how many of them compute now. A team then leaves as
+   * many of its threads asleep as other teams compute. @default teams do not know of each other
+   */
+  readonly running?: SharedArrayBuffer | undefined;
+  /** @default 30 seconds */
+  readonly patienceMs?: number;
+}
+
+/** Memory of which every thread gets its own piece. */
+export interface PrivateMemory {
+  /** Index of the argument that is the first thread's piece. */
+  readonly argument: number;
+  /** Bytes per thread. */
+  readonly bytes: number;
+}
 
 /** See file comment. */
 export class Team implements Disposable {
   readonly #words: Int32Array;
-  readonly #workers: Worker[];
-  readonly #arguments: Float64Array[];
-  #closed = false;
+  readonly #parts: readonly Float64Array[];
+  readonly #workers: readonly Worker[];
+  readonly #running: Int32Array | undefined;
+  readonly #patienceMs: number;
+  #ended: { readonly error: Error } | undefined;
 
-  /** @param threads the caller included */
-  constructor(heap: Heap, module: WebAssembly.Module, readonly kernels: Kernels, threads: number) {
+  constructor(
+    heap: Heap,
+    module: WebAssembly.Module,
+    readonly kernels: Kernels,
+    { threads, running, patienceMs = PATIENCE_MS }: TeamOptions,
+  ) {
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
       throw new RangeError(`Threads must be 1 to ${MAX_THREADS}, not ${threads}`);
     }
+    this.#patienceMs = patienceMs;
     // Alone, the caller needs nothing that is shared: some platforms have no such memory.
-    if (threads === 1) {
-      this.#words = new Int32Array(control.slots);
-      this.#workers = [];
-      this.#arguments = [];
-      return;
-    }
-    const block = new SharedArrayBuffer(CONTROL_BYTES);
-    this.#words = new Int32Array(block);
-    const message: TeamMessage = { module, memory: heap.memory, block };
-    this.#workers = Array.from({ length: threads - 1 }, () => {
-      const worker = new Worker(new URL("./team_worker.ts", import.meta.url), { type: "module" });
-      worker.postMessage(message);
-      return worker;
+    const block = threads > 1 ? new SharedArrayBuffer(CONTROL_BYTES) : undefined;
+    const { words, parts } = viewsOf(block ?? new ArrayBuffer(CONTROL_BYTES));
+    this.#words = words;
+    this.#parts = parts;
+    this.#running = running && block ? new Int32Array(running) : undefined;
+    this.#workers = block === undefined ? [] : this.#start(threads - 1, {
+      module,
+      memory: heap.memory,
+      block,
+      names: moduleNames(module),
     });
-    this.#arguments = this.#workers.map((_, index) => argumentsOf(block, index));
   }
 
   /** Threads that would take part in a call now. */
   get size(): number {
-    return 1 + Atomics.load(this.#words, control.joined);
+    return 1 + Atomics.load(this.#words, word.joined);
   }
 
-  /** Runs one kernel once per list of arguments, at most {@link size} of them, and waits for all. */
-  run(kernel: keyof Kernels, parts: readonly (readonly number[])[]): void {
-    if (this.#closed) throw new ClosedError("The backend was closed");
-    const others = parts.length - 1;
-    if (others > 0) this.#start(kernel, parts);
-    if (parts.length > 0) this.kernels[kernel](...parts[0]!);
-    if (others > 0) this.#finish(others);
+  /** Most threads that may ever take part. */
+  get most(): number {
+    return 1 + this.#workers.length;
+  }
+
+  /** Wakes the threads that sleep and tells how many did. */
+  sleeping(): number {
+    return Atomics.notify(this.#words, word.ticket);
+  }
+
+  /** Marks this team as computing while `build` runs; see {@link TeamOptions.running}. */
+  computing<T>(build: () => T): T {
+    if (this.#running === undefined) return build();
+    Atomics.add(this.#running, 0, 1);
+    try {
+      return build();
+    } finally {
+      Atomics.sub(this.#running, 0, 1);
+    }
+  }
+
+  /**
+   * Runs one kernel once per list of arguments and waits for all.
+   *
+   * @param own an argument that differs by thread
+   * @throws {EngineError} if a thread failed or does not answer; the team has ended then
+   * @throws {ClosedError} after the team has ended otherwise
+   */
+  run(kernel: keyof Kernels, parts: readonly (readonly number[])[], own?: PrivateMemory): void {
+    if (this.#ended) throw this.#ended.error;
+    const helpers = this.#helpers();
+    if (parts.length === 1 || helpers < 1) {
+      for (const part of parts) this.kernels[kernel](...part);
+      return;
+    }
+    for (let from = 0; from < parts.length; from += MAX_PARTS) {
+      this.#share(kernel, parts.slice(from, from + MAX_PARTS), helpers, own);
+    }
   }
 
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    Atomics.store(this.#words, control.call, -1);
-    Atomics.notify(this.#words, control.call);
+    this.#end(new ClosedError("The backend was closed"));
+  }
+
+  /** Workers to wake: those that joined, less the teams that compute beside this one. */
+  #helpers(): number {
+    const others = this.#running ? Math.max(0, Atomics.load(this.#running, 0) - 1) : 0;
+    return Atomics.load(this.#words, word.joined) - others;
+  }
+
+  #share(
+    kernel: keyof Kernels,
+    parts: readonly (readonly number[])[],
+    helpers: number,
+    own: PrivateMemory | undefined,
+  ): void {
+    const words = this.#words;
+    for (const [i, part] of parts.entries()) this.#parts[i]!.set(part);
+    words[word.privateArgument] = own?.argument ?? -1;
+    words[word.privateBytes] = own?.bytes ?? 0;
+    Atomics.store(words, word.kernel, kernelNames.indexOf(kernel));
+    Atomics.store(words, word.done, 0);
+    const call = (Atomics.load(words, word.ticket) >> 16) + 1 & 0x7fff;
+    Atomics.store(words, word.ticket, call << 16 | parts.length << 8);
+    Atomics.notify(words, word.ticket, helpers);
+    try {
+      for (let index; (index = takePart(words)) >= 0; Atomics.add(words, word.done, 1)) {
+        this.kernels[kernel](...argumentsOf(words, this.#parts[index]!, 0));
+      }
+    } catch (error) {
+      Atomics.add(words, word.done, 1);
+      // The other parts are not begun, and those that are have to end before memory is reused.
+      while (takePart(words) >= 0) Atomics.add(words, word.done, 1);
+      this.#finish(parts.length);
+      throw error;
+    }
+    this.#finish(parts.length);
+  }
+
+  /** Waits until all parts are done. */
+  #finish(count: number): void {
+    const words = this.#words;
+    for (let spins = 0;; spins++) {
+      const done = Atomics.load(words, word.done);
+      if (done === count) break;
+      if (spins < SPINS) continue;
+      if (Atomics.wait(words, word.done, done, this.#patienceMs) !== "timed-out") continue;
+      throw this.#end(new EngineError("A thread of the backend does not answer any more"));
+    }
+    if (Atomics.load(words, word.failed) === 0) return;
+    throw this.#end(new EngineError("A kernel failed in a thread of the backend"));
+  }
+
+  #start(count: number, message: TeamMessage): Worker[] {
+    return Array.from({ length: count }, () => {
+      const worker = new Worker(new URL("./team_worker.ts", import.meta.url), { type: "module" });
+      worker.onerror = (event) => {
+        event.preventDefault();
+        this.#end(new EngineError(`A thread of the backend ended: ${event.message}`));
+      };
+      worker.postMessage(message);
+      return worker;
+    });
+  }
+
+  /** Ends all threads; later calls fail with the first reason. */
+  #end(error: Error): Error {
+    if (this.#ended) return this.#ended.error;
+    this.#ended = { error };
+    Atomics.store(this.#words, word.ticket, -1);
+    if (this.#workers.length > 0) Atomics.notify(this.#words, word.ticket);
     for (const worker of this.#workers) worker.terminate();
-  }
-
-  #start(kernel: keyof Kernels, parts: readonly (readonly number[])[]): void {
-    const words = this.#words;
-    const call = (Atomics.load(words, control.call) + 1) & 0x3fffffff;
-    for (let i = 1; i < parts.length; i++) {
-      this.#arguments[i - 1]!.set(parts[i]!);
-      const slot = control.slots + control.slotWords * (i - 1);
-      Atomics.store(words, slot + 1, kernelNames.indexOf(kernel));
-      Atomics.store(words, slot, call);
-    }
-    Atomics.store(words, control.done, 0);
-    Atomics.store(words, control.call, call);
-    Atomics.notify(words, control.call);
-  }
-
-  #finish(others: number): void {
-    const words = this.#words;
-    for (let spins = 0;;) {
-      const done = Atomics.load(words, control.done);
-      if (done === others) return;
-      if (spins++ > SPINS) Atomics.wait(words, control.done, done);
-    }
+    return error;
   }
 }

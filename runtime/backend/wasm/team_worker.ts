@@ -1,6 +1,5 @@
 /** One thread of a team, see team.ts. Started as a Worker, never imported. */
-import { instantiate, kernelNames, type Kernels } from "./kernels/mod.ts";
-import { argumentsOf, control, SPINS, type TeamMessage } from "./team.ts";
+import { argumentsOf, SPINS, takePart, type TeamMessage, viewsOf, word } from "./team_control.ts";
 
 /** The part of the Worker's global scope that is used; the library types describe a page. */
 interface WorkerScope {
@@ -9,36 +8,42 @@ interface WorkerScope {
 }
 const scope = globalThis as unknown as WorkerScope;
 
-scope.onmessage = ({ data }) => {
+type NumberFunction = (...args: Iterable<number> & ArrayLike<number>) => void;
+
+scope.onmessage = ({ data: { module, memory, block, names } }) => {
   scope.onmessage = null;
-  work(instantiate(data.module, data.memory), data.block);
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  work(names.map((name) => exports[name] as NumberFunction), block);
   scope.close();
 };
 
-/** Takes part in calls until the team ends. */
-function work(kernels: Kernels, block: SharedArrayBuffer): void {
-  const words = new Int32Array(block);
-  // Read before joining: a call that counts on this thread comes later.
-  let seen = Atomics.load(words, control.call);
-  const index = Atomics.add(words, control.joined, 1);
-  const slot = control.slots + control.slotWords * index;
-  const given = argumentsOf(block, index);
+/** Takes parts of calls until the team ends. */
+function work(kernels: readonly NumberFunction[], block: SharedArrayBuffer): void {
+  const { words, parts } = viewsOf(block);
+  const thread = 1 + Atomics.add(words, word.joined, 1);
   for (;;) {
-    const call = next(words, seen);
-    if (call < 0) return;
-    seen = call;
-    if (Atomics.load(words, slot) !== call) continue;
-    kernels[kernelNames[Atomics.load(words, slot + 1)]!](...given);
-    Atomics.add(words, control.done, 1);
-    Atomics.notify(words, control.done);
+    const index = takePart(words);
+    if (index < 0) {
+      if (sleep(words)) continue;
+      return;
+    }
+    try {
+      const kernel = kernels[Atomics.load(words, word.kernel)]!;
+      kernel(...argumentsOf(words, parts[index]!, thread));
+    } catch {
+      Atomics.store(words, word.failed, 1); // the caller says so
+    }
+    Atomics.add(words, word.done, 1);
+    Atomics.notify(words, word.done);
   }
 }
 
-/** Waits for a call other than `seen`. */
-function next(words: Int32Array, seen: number): number {
-  for (let spins = 0;;) {
-    const call = Atomics.load(words, control.call);
-    if (call !== seen) return call;
-    if (spins++ > SPINS) Atomics.wait(words, control.call, seen);
+/** Waits until there may be a part; false at the end of the team. */
+function sleep(words: Int32Array): boolean {
+  for (let spins = 0;; spins++) {
+    const ticket = Atomics.load(words, word.ticket);
+    if (ticket < 0) return false;
+    if ((ticket & 255) < ((ticket >> 8) & 255)) return true;
+    if (spins >= SPINS) Atomics.wait(words, word.ticket, ticket);
   }
 }

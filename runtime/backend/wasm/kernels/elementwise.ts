@@ -1,7 +1,7 @@
 /** Kernels that work on each value by itself. */
 import { f32x4, v128 } from "../emit/expr.ts";
 import { kernel } from "../emit/func.ts";
-import { exponential, plus } from "./_exp.ts";
+import { expConstants, exponential, plus } from "./_exp.ts";
 
 /*
  * add: z = x + y, element by element.
@@ -36,11 +36,12 @@ export const swiglu = kernel(
   "swiglu",
   { gate: "i32", up: "i32", y: "i32", bytes: "i32" },
   (f, { gate, up, y, bytes }) => {
-    const i = f.local("i32"), g = f.local("v128");
+    const i = f.local("i32"), g = f.local("v128"), one = f.local("v128", f32x4.const(1));
+    const constants = expConstants(f);
     f.loop(i, bytes, 16, () => {
       f.set(g, v128.load(plus(gate, i)));
-      const e = exponential(f, f32x4.neg(g));
-      const silu = f32x4.div(g, f32x4.add(f32x4.const(1), e));
+      const e = exponential(f, f32x4.neg(g), constants);
+      const silu = f32x4.div(g, f32x4.add(one, e));
       f.store(plus(y, i), f32x4.mul(silu, v128.load(plus(up, i))));
     });
   },

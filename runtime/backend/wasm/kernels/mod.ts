@@ -97,13 +97,21 @@ export function isRelaxed(module: WebAssembly.Module): boolean {
   return WebAssembly.Module.exports(module).some(({ name }) => name === exportNames.linearQ4);
 }
 
-/** Kernels that work on `memory`. */
-export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
-  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-  const kernels = kernelNames.map((name) => {
-    const found = exports[exportNames[name]] ?? exports[`${exportNames[name]}_strict`];
-    if (typeof found !== "function") throw new TypeError(`There is no kernel ${name}`);
-    return [name, found as NumberFunction] as const;
+/** Names of the kernels in a module, in the order of {@link kernelNames}. */
+export function moduleNames(module: WebAssembly.Module): readonly string[] {
+  const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  return kernelNames.map((kernel) => {
+    const name = exportNames[kernel], strict = `${name}_strict`;
+    if (names.has(name)) return name;
+    if (names.has(strict)) return strict;
+    throw new TypeError(`The module has no kernel ${name}`);
   });
+}
+
+/** Kernels that work on `memory`. @throws {TypeError} if the module lacks one */
+export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
+  const names = moduleNames(module);
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  const kernels = kernelNames.map((kernel, i) => [kernel, exports[names[i]!] as NumberFunction]);
   return Object.fromEntries(kernels) as Record<keyof Kernels, NumberFunction>;
 }

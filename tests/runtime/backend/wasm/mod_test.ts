@@ -11,4 +11,9 @@ testBackend("WASM", createWasmBackend, {
     if (!(pool instanceof WasmKvPool)) throw new TypeError("not a pool of this backend");
     return pool.readSignal(signal, layer, kvHead, slots);
   },
+  async createWithThreads(threads) {
+    const backend = createWasmBackend({ threads, sharedWork: 0 });
+    while (backend.threads < threads) await new Promise((resolve) => setTimeout(resolve, 1));
+    return backend;
+  },
 });
