@@ -81,7 +81,7 @@ def main(a):
         at = f"token_butler.producers.{i}."
         tensors |= {at + f"{n}.weight": p[n] for n in ("norm", "gate", "up", "down")}
         tensors[f"token_butler.layers.{i + 1}.key_proj"] = p["keys"]
-    common.export(a.out, tensors, dict(method="token-butler", dim=a.dim, width=a.width, group=1, dense_layers=[0],
+    common.export(a.out, tensors, dict(method="tokenbutler", dim=a.dim, width=a.width, group=1, dense_layers=[0],
                                        base_norms=digest, steps=a.steps, seed=a.seed, data=",".join(mix)))
 
 

@@ -8,12 +8,12 @@ import type { ModelConfig } from "../config.ts";
 import { type AdapterLoader, createAdapterLoader } from "./adapter_file.ts";
 import { natsRouter } from "./nats.ts";
 import { scoreHeads } from "./score_heads.ts";
-import { tokenButler } from "./token_butler.ts";
+import { tokenButler } from "./tokenbutler.ts";
 
 /** `method` of the metadata -> what runs inside the forward pass. */
 const methods: Readonly<Record<string, (load: AdapterLoader) => KvAdapter>> = {
   "nats": natsRouter,
-  "token-butler": tokenButler,
+  "tokenbutler": tokenButler,
   "score-heads": scoreHeads,
 };
 

@@ -20,7 +20,7 @@ export function tokenButler(load: AdapterLoader): KvAdapter {
   const producers = Array.from({ length: layers - 1 }, (_, p) => producer(load, p, heads * dim));
   const projections = Array.from({ length: layers - 1 }, (_, p) => projection(load, p + 1, dim));
   return {
-    name: "token-butler",
+    name: "tokenbutler",
     record: (ops, layer, { k }) => layer === 0 ? undefined : ops.linear(k, projections[layer - 1]!),
     queries(ops, layer, { hidden, memory }) {
       const produce = producers[layer];

@@ -1,0 +1,158 @@
+/**
+ * attention-predictor: the next decode step reads only the blocks that a forecast of its attention row
+ * ranks highest. It saves reads, not memory, and the forecast itself costs: with the network more than
+ * the attention it saves, unless K and V are far away.
+ *
+ * Source: https://arxiv.org/abs/2502.04077, algorithm of its section 4. Where we differ: one choice per
+ * KV head (the mean row of its query heads); every `calibrate_every`-th step attends to everything and
+ * its output is the full one; the history starts with the prompt's last row, not with its last
+ * `history` rows; and the forecast may be the mean of the rows or the last row, its natural rivals,
+ * which need no training.
+ */
+import { z } from "zod";
+import { PolicyError } from "../../errors.ts";
+import type { KvEdit, KvGroup, KvModel, KvPolicy } from "../policy.ts";
+import { type Forecast, lastRow, meanRows, network } from "./_forecast.ts";
+
+const adapter = "attention-predictor";
+
+const params = z.strictObject({
+  budget: z.int().min(1).default(64).describe("Tokens read per KV head and step"),
+  sinks: z.int().min(0).default(4).describe("First tokens, always read"),
+  window: z.int().min(1).default(8).describe("Newest tokens, always read"),
+  block: z.int().min(1).max(64).default(4).describe("Tokens per block of the forecast"),
+  history: z.int().min(1).max(128).default(16).describe("Rows the forecast sees"),
+  calibrate_every: z.int().min(1).default(5)
+    .describe("Every so many steps everything is read, so that errors do not feed themselves"),
+  forecast: z.enum(["mean-rows", "last-row", "network"]).default("mean-rows")
+    .describe("network needs a trained adapter of the model"),
+}).refine(({ budget, sinks, window, block }) => budget >= sinks + window + block, {
+  path: ["budget"],
+  message: "must be at least sinks + window + block",
+});
+
+export type AttentionPredictorParams = z.output<typeof params>;
+
+/** One group's rows, oldest first, and the positions its next row reads (undefined: all). */
+interface History {
+  readonly rows: readonly Float32Array[];
+  readonly read: Uint32Array | undefined;
+}
+
+interface State {
+  readonly params: AttentionPredictorParams;
+  readonly forecast: Forecast;
+  /** Query heads per KV head. */
+  readonly heads: number;
+  readonly steps: number;
+  readonly groups: readonly History[];
+}
+
+/** See file comment. */
+export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
+  name: "attention-predictor",
+  source: "https://arxiv.org/abs/2502.04077",
+  summary:
+    "reads the blocks that a forecast of the next attention row ranks highest; saves reads, not bytes",
+  family: "read-sparsity",
+  lossless: false,
+  granularity: "kv-head",
+  signals: ["attention-last"],
+  params,
+  schedule: (_, __, promptLength) => ({
+    prompt: Infinity,
+    decode: 1,
+    recordFrom: Math.max(0, promptLength - 1),
+  }),
+  check: (params, model) => void forecastOf(params, model),
+  init: (layout, params, model) => ({
+    params,
+    forecast: forecastOf(params, model),
+    heads: (model?.heads ?? layout.kvHeads) / layout.kvHeads,
+    steps: 0,
+    groups: [],
+  }),
+  fork: (state) => state,
+  plan(state, { groups }) {
+    const steps = state.steps + 1;
+    const isTrue = steps % state.params.calibrate_every === 0;
+    const next = groups.map((group, i) => nextHistory(state, group, state.groups[i], isTrue));
+    const edits = next.map(({ read }, group): KvEdit => ({ op: "read", group, slots: read }));
+    return { state: { ...state, steps, groups: next }, edits };
+  },
+};
+
+function forecastOf(
+  { forecast, history, block }: AttentionPredictorParams,
+  model: KvModel | undefined,
+): Forecast {
+  if (forecast === "mean-rows") return meanRows;
+  if (forecast === "last-row") return lastRow;
+  const data = model?.adapters?.[adapter];
+  if (data === undefined) {
+    throw new PolicyError(adapter, `the model has no adapter "${adapter}"`, "forecast");
+  }
+  const trained = { history: data.metadata["history"], block: data.metadata["block"] };
+  if (trained.history !== `${history}` || trained.block !== `${block}`) {
+    throw new PolicyError(
+      adapter,
+      `the network was trained with history ${trained.history} and block ${trained.block}`,
+      "forecast",
+    );
+  }
+  return network(data.tensors, history);
+}
+
+/** Takes the group's newest attention row in, and chooses what the next row reads. */
+function nextHistory(
+  { params, forecast, heads }: State,
+  group: KvGroup,
+  before: History | undefined,
+  isTrue: boolean,
+): History {
+  const { budget, sinks, window, block, history } = params;
+  const length = group.positions.length;
+  const blocks = Math.ceil(length / block);
+  const row = blockMaxima(group.signal("attention-last"), before?.read, block, heads);
+  const rows = [...before?.rows ?? [], row].slice(-history).map((old) => widen(old, blocks));
+  if (isTrue || length <= budget) return { rows, read: undefined };
+  const first = Math.floor(sinks / block), end = Math.floor((length - window) / block);
+  const scores = forecast(rows.map((row) => row.map((v, b) => b >= first && b < end ? v : 0)));
+  const picked = Array.from({ length: Math.max(0, end - first) }, (_, i) => first + i)
+    .sort((a, b) => scores[b]! - scores[a]! || b - a)
+    .slice(0, Math.floor((budget - sinks - window) / block));
+  const read = new Set<number>();
+  for (let slot = 0; slot < sinks; slot++) read.add(slot);
+  for (const b of picked) for (let i = 0; i < block; i++) read.add(b * block + i);
+  // The block that the window cuts is read whole.
+  for (let slot = end * block; slot < length; slot++) read.add(slot);
+  return { rows, read: Uint32Array.from(read).sort() };
+}
+
+/** The largest weight of each block, mean of the query heads; blocks that were not read count 0. */
+function blockMaxima(
+  weights: Float32Array,
+  read: Uint32Array | undefined,
+  block: number,
+  heads: number,
+): Float32Array {
+  const out = new Float32Array(Math.ceil(weights.length / block));
+  const take = (slot: number) => {
+    const at = Math.floor(slot / block);
+    out[at] = Math.max(out[at]!, weights[slot]! / heads);
+  };
+  if (read === undefined) weights.forEach((_, slot) => take(slot));
+  else {
+    read.forEach(take);
+    for (let slot = (read.at(-1) ?? -1) + 1; slot < weights.length; slot++) take(slot);
+  }
+  return out;
+}
+
+/** With zeros for blocks that did not exist yet. */
+function widen(row: Float32Array, blocks: number): Float32Array {
+  if (row.length === blocks) return row;
+  const out = new Float32Array(blocks);
+  out.set(row);
+  return out;
+}

@@ -1,0 +1,49 @@
+/**
+ * tokenbutler: every decode step reads only the tokens that a small learned network ranks highest for
+ * the current query. It saves reads, not memory: the whole cache stays, and the record of projected
+ * keys comes on top.
+ *
+ * Source: second generation of https://arxiv.org/abs/2503.07518. Scores, selection and softmax run in
+ * the attention kernel ({@link ReadRule}); sinks and the recent window are always read, at most `budget`
+ * tokens per KV head, layer 0 reads everything, prompts too. Budgets up to the sequence's length read
+ * everything, bit for bit as the full cache.
+ */
+import { z } from "zod";
+import type { KvPolicy, ReadRule } from "../policy.ts";
+
+const params = z.strictObject({
+  budget: z.int().min(1).default(64).describe("Tokens read per KV head and step"),
+  sinks: z.int().min(0).default(1).describe("First tokens, always read"),
+  window: z.int().min(1).default(8).describe("Newest tokens, always read"),
+}).refine(({ budget, sinks, window }) => budget > sinks + window, {
+  path: ["budget"],
+  message: "must be more than sinks + window",
+});
+
+export type TokenButlerParams = z.output<typeof params>;
+
+/** See file comment. */
+export const tokenButler: KvPolicy<null, TokenButlerParams> = {
+  name: "tokenbutler",
+  source: "https://arxiv.org/abs/2503.07518",
+  summary:
+    "reads the tokens that a learned network ranks highest for the query; saves reads, not bytes",
+  family: "read-sparsity",
+  lossless: false,
+  granularity: "sequence",
+  signals: [],
+  adapter: "tokenbutler",
+  params,
+  reads: ({ budget, sinks, window }): ReadRule => ({
+    score: "adapter",
+    adapter: "tokenbutler",
+    budget,
+    sinks,
+    window,
+    denseLayers: 1,
+    densePrefill: true,
+  }),
+  init: () => null,
+  fork: () => null,
+  plan: () => ({ state: null, edits: [] }),
+};
