@@ -33,6 +33,6 @@ export function metricsPage(_c: AppContext, { deps, metrics, queue }: Services):
 function circuitState(
   replicas: NonNullable<ModelInfo["upstream"]>["replicas"],
 ): number {
-  const states = { closed: 0, half_open: 1, open: 2 };
-  return Math.min(...replicas.map(({ circuit }) => states[circuit]));
+  const states = ["closed", "half_open", "open"];
+  return Math.min(...replicas.map(({ circuit }) => states.indexOf(circuit)));
 }

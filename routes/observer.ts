@@ -1,4 +1,5 @@
 /** Watches one generation from admission to its last byte: metrics, spans, the key's budget. */
+import { DeviceLostError, UpstreamError } from "../runtime/mod.ts";
 import type { RunEvent } from "../strategies/mod.ts";
 import type { Reservation } from "./budgets.ts";
 import { tokensUsed } from "./budgets.ts";
@@ -88,6 +89,7 @@ export function observe({ services, state, generation, reservation, stream }: Ob
         count(services, labels, results);
         span.finished(results, reasons);
       }
+      countFailure(services, labels.model, error);
       metrics.duration.observe(labels, since(state.startedMs));
       const perToken = firstMs === undefined || emitted < 2
         ? 0
@@ -114,5 +116,15 @@ function count(
     if (own["proposed"] === undefined) continue;
     metrics.draftTokens.add(labels, own["proposed"]);
     metrics.acceptedTokens.add(labels, own["accepted"] ?? 0);
+  }
+}
+
+function countFailure({ metrics }: Services, model: string, error: unknown): void {
+  const cause = error instanceof Error ? error.cause ?? error : undefined;
+  for (const one of new Set([error, cause])) {
+    if (one instanceof UpstreamError) {
+      metrics.upstreamErrors.add({ upstream: one.upstream, kind: one.kind }, 1);
+    }
+    if (one instanceof DeviceLostError) metrics.deviceLost.add({ model }, 1);
   }
 }

@@ -14,7 +14,7 @@ import {
   type Tracer,
 } from "@opentelemetry/api";
 import type { Clock } from "./deps.ts";
-import { ApiError } from "./errors.ts";
+import { toApiError } from "./errors.ts";
 import type { Generation, Results } from "./generation.ts";
 import { attributes as names, histograms, operations, ownProvider } from "./genai_names.ts";
 import type { RequestState } from "./state.ts";
@@ -201,8 +201,7 @@ function numbersOf(values: Readonly<Record<string, unknown>>, prefix: string): A
   return Object.fromEntries(kept.map(([name, value]) => [prefix + name, value as number]));
 }
 
-/** A code, or a class; never a message. */
+/** A code, never a message. */
 function errorType(error: unknown): string {
-  if (error instanceof ApiError) return error.code;
-  return error instanceof Error ? error.name : "_OTHER";
+  return toApiError(error, { requestId: "", checking: false }).code;
 }
