@@ -9,9 +9,12 @@
  * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
  * ```
  */
+import { pathToFileURL } from "node:url";
 import { kvRateStore } from "./rate_store_kv.ts";
-import { createApp, type LogEvent } from "./routes/mod.ts";
+import { type AppDeps, createApp, type LogEvent } from "./routes/mod.ts";
 import {
+  createCompileWorker,
+  createDeadline,
   type HubOptions,
   type LoadedModel,
   loadModel,
@@ -28,10 +31,19 @@ import {
   type ModelInfo,
   namedTokenizers,
   parseConfig,
+  type Predicate,
+  predicateProblem,
   type Upstream,
   type UpstreamHost,
 } from "./runtime/mod.ts";
-import { appDeps, readKeys, requireSafeBinding, requireStrategy, upstreamHost } from "./wiring.ts";
+import {
+  appDeps,
+  compilerFor,
+  readKeys,
+  requireSafeBinding,
+  requireStrategy,
+  upstreamHost,
+} from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
 export { isLoopback } from "./wiring.ts";
@@ -89,11 +101,16 @@ export async function createGateway(
   const state = { ready: true };
   const kv = config.rates === "kv" ? await Deno.openKv(config.rates_path) : undefined;
   const calibrations = await readCalibrations(config);
+  const predicates = await loadPredicates(config);
+  const isAlone = options.thread === "own";
+  const constraints = compilerFor(config, isAlone ? undefined : createCompileWorker());
   const app = createApp(appDeps({ ...config, calibrations }, {
     catalog,
     env,
     version,
     ...kv === undefined ? {} : { rates: kvRateStore(kv) },
+    constraints,
+    ...predicates === undefined ? {} : { predicates },
     isReady: () => state.ready,
     engineStats: () => sumStats(models),
     log: options.log ?? (() => {}),
@@ -107,6 +124,7 @@ export async function createGateway(
     async [Symbol.asyncDispose]() {
       state.ready = false;
       kv?.close();
+      constraints.close();
       for (const upstream of upstreams) upstream[Symbol.dispose]();
       for (const model of models) await model[Symbol.asyncDispose]();
     },
@@ -117,6 +135,29 @@ export async function createGateway(
 async function backendName(setting: string): Promise<string> {
   using backend = await selectBackend(setting);
   return backend.name;
+}
+
+/** The configured predicates. @throws {ConfigError} for a module that is missing or is none */
+async function loadPredicates(config: Config): Promise<AppDeps["predicates"]> {
+  const entries = Object.entries(config.predicates);
+  if (entries.length === 0) return undefined;
+  const byName = new Map<string, Predicate>();
+  for (const [name, path] of entries) {
+    const key = `predicates.${name}`;
+    if (/^[a-z][a-z0-9+.-]+:/i.test(path)) {
+      throw new ConfigError(key, `Invalid "${key}": only paths of local files are taken`);
+    }
+    let module: unknown;
+    try {
+      module = await import(pathToFileURL(await Deno.realPath(path)).href);
+    } catch (error) {
+      throw new ConfigError(key, `Cannot load "${key}": ${(error as Error).message}`);
+    }
+    const problem = predicateProblem(module);
+    if (problem !== undefined) throw new ConfigError(key, `Invalid "${key}": ${problem}`);
+    byName.set(name, module as Predicate);
+  }
+  return { byName, withDeadline: createDeadline(), limitMs: config.limits.predicate_ms };
 }
 
 /** Calibrations with their files read. @throws {ConfigError} for a file that is not JSON */

@@ -5,17 +5,26 @@
 import { type AppDeps, defaultLimits, type KeyGrant, type Limits } from "./routes/mod.ts";
 import {
   type Catalog,
+  type CompileChannel,
   type Config,
   ConfigError,
+  type ConstraintCompiler,
+  constraintLimits,
+  createConstraintCompiler,
   createSha256,
   type UpstreamHost,
 } from "./runtime/mod.ts";
 import { type Calibration, getStrategy, parseCalibration, parseParams } from "./strategies/mod.ts";
 
 /** What the configuration does not say. */
-export interface Parts
-  extends Pick<AppDeps, "catalog" | "isReady" | "isDraining" | "engineStats" | "rates" | "log"> {
+export interface Parts extends
+  Pick<
+    AppDeps,
+    "catalog" | "isReady" | "isDraining" | "engineStats" | "rates" | "log" | "predicates"
+  > {
   readonly version: string;
+  /** @default compiles in this thread */
+  readonly constraints?: ConstraintCompiler | undefined;
   readonly env: (name: string) => string | undefined;
 }
 
@@ -24,6 +33,7 @@ export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
   const served = parts.catalog.list().map(({ id }) => id);
   return {
     ...parts,
+    constraints: parts.constraints ?? compilerFor(config),
     apiKeys: readKeys(config, env),
     keys: readGrants(config, env, served),
     aliases: readAliases(config, parts.catalog),
@@ -45,6 +55,30 @@ export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
     newId: () => crypto.randomUUID().replaceAll("-", ""),
     randomSeed: () => crypto.getRandomValues(new BigUint64Array(1))[0]!,
   };
+}
+
+/** Compiles constraints within the configured limits; without a channel, in this thread. */
+export function compilerFor(config: Config, channel?: CompileChannel): ConstraintCompiler {
+  const { limits } = config;
+  const pattern = { maxRepeat: limits.pattern_repeat, maxPatternBytes: limits.pattern_bytes };
+  return createConstraintCompiler({
+    channel,
+    limitMs: limits.constraint_ms,
+    limits: {
+      schema: {
+        ...constraintLimits.schema,
+        ...pattern,
+        maxBytes: limits.schema_bytes,
+        maxDepth: limits.schema_depth,
+        maxProperties: limits.schema_properties,
+        maxEnumValues: limits.schema_values,
+        maxReferences: limits.schema_references,
+      },
+      regex: { ...constraintLimits.regex, ...pattern },
+      maxBytes: limits.schema_bytes,
+      maxChoices: limits.schema_values,
+    },
+  });
 }
 
 /** @throws {ConfigError} for a calibration that is not one; files have been read before */

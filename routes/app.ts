@@ -1,5 +1,6 @@
 /** The HTTP application: which path leads where, and what happens around every request. */
 import { Hono, type MiddlewareHandler } from "hono";
+import { createConstraintCompiler } from "../runtime/mod.ts";
 import { acceptedKeys, authenticate } from "./auth.ts";
 import { chatCompletions } from "./chat_completions.ts";
 import { completions } from "./completions.ts";
@@ -86,6 +87,7 @@ function createServices(deps: AppDeps): Services {
     leases: createLeases(deps.clock, limits.placeLeaseMs),
     telemetry: createTelemetry(deps.version ?? "0", deps.clock),
     rates: deps.rates ?? memoryRateStore(),
+    constraints: deps.constraints ?? createConstraintCompiler(),
     schemas: {
       chat: chatSchema(limits),
       completion: completionSchema(limits),

@@ -4,6 +4,7 @@ import { answer, type AnswerFormat } from "./answer.ts";
 import { cacheSalt } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import type { Choice } from "./collect.ts";
+import { resolveConstraint } from "./constraint.ts";
 import { type Generation, promptTokens } from "./generation.ts";
 import { chatLogprobs } from "./logprobs.ts";
 import {
@@ -15,7 +16,7 @@ import {
   resolveStops,
 } from "./resolve.ts";
 import type { ChatRequest } from "./schema/chat.ts";
-import { checkResponseFormat, checkTools } from "./schema/formats.ts";
+import { checkTools } from "./schema/formats.ts";
 import { checkContinuation, toMessages } from "./schema/messages.ts";
 import { checkFields, checkTemplateKwargs } from "./schema/support.ts";
 import { validate } from "./schema/validate.ts";
@@ -32,7 +33,6 @@ export async function chatCompletions(c: AppContext, services: Services): Promis
   state.ignored = checkFields(raw, schemas.chat.shape, deps.strictFields ?? false);
   const selection = select(deps, state, c.req.raw.headers, body.model, body.decoding ?? {});
   checkTools(body);
-  checkResponseFormat(body.response_format);
   const messages = toMessages(body.messages);
   const delivery = resolveDelivery(body);
   const generation: Generation = {
@@ -46,6 +46,7 @@ export async function chatCompletions(c: AppContext, services: Services): Promis
     logprobs: resolveLogprobs(body),
     ...resolveStops(body, selection.entry),
     cacheSalt: await cacheSalt(state.caller, body.cache_salt ?? undefined),
+    constraint: await resolveConstraint(services, state, selection, body),
   };
   const format = chatFormat(generation, delivery, {
     id: `chatcmpl-${deps.newId()}`,

@@ -3,6 +3,7 @@ import { answer, type AnswerFormat } from "./answer.ts";
 import { cacheSalt } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import { completionFormat, promptOnly } from "./completion_format.ts";
+import { resolveConstraint } from "./constraint.ts";
 import { type Echo, echoPrompts } from "./echo.ts";
 import { ApiError, invalidValue, unsupported } from "./errors.ts";
 import type { Generation } from "./generation.ts";
@@ -37,6 +38,7 @@ export async function completions(c: AppContext, services: Services): Promise<Re
     logprobs: body.logprobs ?? undefined,
     ...resolveStops(body, selection.entry),
     cacheSalt: await cacheSalt(state.caller, body.cache_salt ?? undefined),
+    constraint: await resolveConstraint(services, state, selection, body),
   };
   const identity = { id: `cmpl-${deps.newId()}`, created: deps.clock.unixSeconds() };
   if (generation.maxTokens === 0) {

@@ -1,6 +1,7 @@
 /** What the HTTP floor is given: models, configuration, clock, randomness. It reads none of them itself. */
-import type { Catalog } from "../runtime/mod.ts";
+import type { Catalog, ConstraintCompiler } from "../runtime/mod.ts";
 import type { Calibration } from "../strategies/mod.ts";
+import type { Predicates } from "./constraint.ts";
 import type { Room } from "./queue.ts";
 import type { RateStore } from "./rates.ts";
 
@@ -144,6 +145,10 @@ export interface AppDeps {
   readonly calibrations?: ReadonlyMap<string, Calibration>;
   /** @default the full cache alone */
   readonly kvPolicies?: readonly KvPolicyInfo[];
+  /** Compiles what answers must be. @default in this thread */
+  readonly constraints?: ConstraintCompiler;
+  /** Functions that requests may name as constraints. @default none */
+  readonly predicates?: Predicates;
   readonly version?: string;
   readonly clock: Clock;
   /** A fresh unguessable id of `[A-Za-z0-9._-]`, at most 64 characters. */

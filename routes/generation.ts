@@ -10,6 +10,7 @@ import {
 } from "../runtime/mod.ts";
 import { type RunResult, runStrategy } from "../strategies/mod.ts";
 import type { RequestWork } from "./admission.ts";
+import { type RequestConstraint, verified } from "./constraint.ts";
 import type { AppDeps } from "./deps.ts";
 import { ApiError, invalidValue, toApiError } from "./errors.ts";
 import { mergeRuns, type Run } from "./merge_runs.ts";
@@ -34,6 +35,7 @@ export interface Generation {
   readonly stopTokens: readonly TokenId[];
   readonly ignoreStop: boolean;
   readonly cacheSalt: string;
+  readonly constraint: RequestConstraint | undefined;
   /** Told of every step of the strategy, where somebody records them. */
   readonly onStep?: ((event: Readonly<Record<string, unknown>>) => void) | undefined;
 }
@@ -57,11 +59,11 @@ export function startRuns(
   work: RequestWork,
 ): Run<Results> {
   checkSequences(generation, limits.sequences);
-  const { selection, prompts, promptField, choices, maxTokens, ...rest } = generation;
+  const { selection, prompts, promptField, choices, maxTokens, constraint, ...rest } = generation;
   const { strategy, params, models, kv, trace } = selection;
   const runs = prompts.map((prompt, index) => {
     try {
-      return runStrategy({
+      const run = runStrategy({
         ...rest,
         id: prompts.length === 1 ? state.id : `${state.id}-${index}`,
         strategy,
@@ -70,7 +72,7 @@ export function startRuns(
         prompt,
         maxTokens: maxTokens ?? roomFor(prompt, generation),
         choices,
-        constraint: undefined,
+        constraint: constraint?.constraint,
         kv,
         trace,
         signal: work.signal,
@@ -78,6 +80,7 @@ export function startRuns(
         calls: state.calls,
         ...calibrations ? { calibrations } : {},
       });
+      return constraint ? verified(run, constraint, generation.stopTokens) : run;
     } catch (error) {
       throw refusal(error, prompts.length === 1 ? promptField : `${promptField}.${index}`);
     }

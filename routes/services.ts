@@ -1,5 +1,6 @@
 /** What every handler is given. */
 import type { Context } from "hono";
+import type { ConstraintCompiler } from "../runtime/mod.ts";
 import type { AppDeps } from "./deps.ts";
 import type { Leases } from "./leases.ts";
 import type { Metrics } from "./metrics.ts";
@@ -27,6 +28,7 @@ export interface Services {
   readonly telemetry: Telemetry;
   readonly rates: RateStore;
   readonly schemas: Schemas;
+  readonly constraints: ConstraintCompiler;
 }
 
 /** A Hono context of this app. */

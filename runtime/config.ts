@@ -35,6 +35,23 @@ const limits = z.strictObject({
     .describe("Requests of one API key at work at once"),
   key_queued: z.int().min(0).max(10_000).default(16)
     .describe("Requests of one API key that wait; more get 429"),
+  constraint_ms: z.int().min(10).max(60_000).default(2_000)
+    .describe("Longest time to compile one constraint or to check one finished text, in ms"),
+  predicate_ms: z.int().min(1).max(10_000).default(50)
+    .describe("Longest time of one call of a predicate, in ms; nothing else runs meanwhile"),
+  schema_bytes: z.int().min(16).max(16 * 1024 * 1024).default(64 * 1024)
+    .describe("Largest JSON Schema, grammar or list of choices in bytes"),
+  schema_depth: z.int().min(1).max(256).default(32).describe("Schemas inside each other"),
+  schema_properties: z.int().min(1).max(100_000).default(1_000)
+    .describe("Properties a schema declares, all objects together"),
+  schema_values: z.int().min(1).max(100_000).default(1_000)
+    .describe("Values a schema enumerates, and texts of a choice"),
+  schema_references: z.int().min(1).max(100_000).default(1_000)
+    .describe("References of a schema"),
+  pattern_bytes: z.int().min(1).max(1024 * 1024).default(4_096)
+    .describe("Longest regular expression in bytes"),
+  pattern_repeat: z.int().min(1).max(10_000).default(1_000)
+    .describe("Largest number in a counted repetition"),
 });
 
 const names = z.array(z.string().min(1).max(256)).min(1).max(1000);
@@ -98,6 +115,8 @@ export const configSchema = z.strictObject({
     .describe("KV memory per model in bytes; smaller models take less"),
   cache_dir: z.string().min(1).optional()
     .describe("Folder for downloaded models; default: ~/.cache/decant/hub"),
+  predicates: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), z.string().min(1)).default({})
+    .describe("Constraints by name: paths of TypeScript modules that export complete and prefix"),
   limits: limits.prefault({}),
 }).refine(({ models, upstreams }) => models.length > 0 || Object.keys(upstreams).length > 0, {
   path: ["models"],

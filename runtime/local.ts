@@ -5,3 +5,5 @@ export { type LoadedModel, loadModel } from "./load.ts";
 export { loadTokenizer } from "./model_files.ts";
 export { resolveModelPath } from "./source.ts";
 export { selectBackend } from "./backend/select.ts";
+export { createDeadline } from "./constraints/deadline.ts";
+export { createCompileWorker } from "./constraints/worker_channel.ts";

@@ -6,6 +6,24 @@ export * from "./errors.ts";
 export * from "./model.ts";
 export type { Constraint } from "./constraint.ts";
 export { choiceConstraint } from "./constraints/choice.ts";
+export {
+  askPredicate,
+  type Predicate,
+  predicateConstraint,
+  type PredicateOptions,
+  predicateProblem,
+} from "./constraints/predicate.ts";
+export {
+  type CompileChannel,
+  type ConstraintCompiler,
+  createConstraintCompiler,
+} from "./constraints/compiler.ts";
+export {
+  type ConstraintLimits,
+  constraintLimits,
+  type ConstraintSpec,
+} from "./constraints/spec.ts";
+export { grammarConstraint } from "./constraints/grammar/mod.ts";
 export { jsonSchemaConstraint } from "./constraints/json/mod.ts";
 export { ConstraintTooComplexError, regexConstraint } from "./constraints/regex/mod.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";

@@ -82,6 +82,8 @@ export function guarded<T>(constraint: Constraint, failure: string, fn: () => T)
   try {
     return fn();
   } catch (cause) {
+    // One that knows its name says more than we could.
+    if (cause instanceof ConstraintError) throw cause;
     throw new ConstraintError(constraint.name, failure, { cause });
   }
 }

@@ -9,7 +9,8 @@ import {
   samplingFields,
   stopFields,
 } from "./fields.ts";
-import { responseFormat, toolFields } from "./formats.ts";
+import { constraintFields } from "./constraints.ts";
+import { toolFields } from "./formats.ts";
 import { messagesSchema } from "./messages.ts";
 
 /** How messages become a prompt; `/tokenize` takes the same. */
@@ -35,7 +36,7 @@ export function chatSchema(limits: Limits) {
     ...stopFields(limits),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(limits.topLogprobs).nullish(),
-    response_format: responseFormat.nullish(),
+    ...constraintFields,
     ...toolFields(limits),
     ...deliveryFields,
     ...templateFields,

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { Limits } from "../deps.ts";
 import { templateFields } from "./chat.ts";
+import { constraintFields } from "./constraints.ts";
 import {
   decodingField,
   deliveryFields,
@@ -32,6 +33,7 @@ export function completionSchema(limits: Limits) {
     ...samplingFields,
     ...stopFields(limits),
     ...deliveryFields,
+    ...constraintFields,
     decoding: decodingField.nullish(),
     ...ignoredFields,
   });

@@ -2,6 +2,7 @@
 /** Fields that chat and plain completions have in common. `null` means absent everywhere. */
 import { z } from "zod";
 import type { Limits } from "../deps.ts";
+import { decodingConstraint } from "./constraints.ts";
 
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;
@@ -80,6 +81,7 @@ export const decodingField = z.strictObject({
     name: z.string().min(1).max(64),
     params: z.record(z.string(), z.unknown()).nullish(),
   }).nullish(),
+  constraint: decodingConstraint.nullish().describe("What the answer must be."),
   trace: z.enum(["none", "summary", "steps"]).nullish(),
   fallback: z.enum(["refuse", "allow"]).nullish().describe(
     "allow = run the default strategy where the model lacks what the chosen one needs.",

@@ -1,25 +1,10 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
-/** Output formats and tools: their shape, and what we refuse of them for now. */
+/** Tools: their shape, and what we refuse of them for now. */
 import { z } from "zod";
 import type { Limits } from "../deps.ts";
 import { invalidValue, unsupported } from "../errors.ts";
 
 const jsonSchemaName = /^[A-Za-z0-9_-]{1,64}$/;
-
-/** `response_format` of a chat request. */
-export const responseFormat = z.discriminatedUnion("type", [
-  z.looseObject({ type: z.literal("text") }),
-  z.looseObject({ type: z.literal("json_object") }),
-  z.looseObject({
-    type: z.literal("json_schema"),
-    json_schema: z.looseObject({
-      name: z.string().regex(jsonSchemaName, "must be 1 to 64 of A-Z a-z 0-9 _ -"),
-      description: z.string().nullish(),
-      schema: z.record(z.string(), z.unknown()).nullish(),
-      strict: z.boolean().nullish(),
-    }),
-  }),
-]);
 
 /** Fields about tools. */
 export function toolFields(limits: Limits) {
@@ -68,16 +53,4 @@ export function checkTools({ tools, tool_choice }: ToolRequest): void {
     );
   }
   throw unsupported("tools", "Tool calls are not supported yet");
-}
-
-/** @throws {ApiError} for formats that need a constraint, which no strategy here takes yet */
-export function checkResponseFormat(
-  format: z.output<typeof responseFormat> | null | undefined,
-): void {
-  if (format && format.type !== "text") {
-    throw unsupported(
-      "response_format",
-      `response_format ${format.type} is not supported yet: only text`,
-    );
-  }
 }

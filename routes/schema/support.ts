@@ -20,7 +20,6 @@ const unsupportedFields: ReadonlyMap<string, Harmless> = new Map<string, Harmles
   ["functions", never],
   ["function_call", never],
   ["reasoning_effort", is("none")],
-  ["structured_outputs", never],
   ["grammar", never],
   ["regex", never],
   ["ebnf", never],
@@ -61,7 +60,13 @@ const hints: ReadonlyMap<string, string> = new Map([
   ["best_of", "; choose the strategy best-of-n instead"],
   ["repeat_penalty", "; the field here is repetition_penalty"],
   ["num_predict", "; the field here is max_tokens"],
+  ...["grammar", "regex", "ebnf", "json_schema"].map(structuredHint),
+  ...["guided_json", "guided_regex", "guided_choice", "guided_grammar"].map(structuredHint),
 ]);
+
+function structuredHint(name: string): readonly [string, string] {
+  return [name, "; use structured_outputs instead"];
+}
 
 /**
  * Goes through the fields of a body that its schema does not list.

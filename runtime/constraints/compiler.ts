@@ -3,7 +3,7 @@ import type { Constraint } from "../constraint.ts";
 import { ClosedError, EngineError } from "../errors.ts";
 import type { Vocab } from "../model.ts";
 import { createTextCheck } from "./check.ts";
-import { type CompileReply, type CompileRequest, reviveFailure } from "./messages.ts";
+import type { CompileReply, CompileRequest } from "./messages.ts";
 import {
   bindConstraint,
   compileConstraint,
@@ -15,11 +15,8 @@ import {
 
 /** Where and how long to compile. */
 export interface CompilerOptions {
-  /**
-   * "worker": in a Worker, stopped when the time is over. "own": in this thread, bounded by counted
-   * steps alone, for platforms without Workers.
-   */
-  readonly thread: "worker" | "own";
+  /** A Worker, which stops what takes too long. @default this thread, bounded by counted steps alone */
+  readonly channel?: CompileChannel | undefined;
   /** Longest time of one compilation or check, in ms. @default 2000 */
   readonly limitMs?: number;
   /** Constraints remembered; the least recently used goes first. @default 16 */
@@ -27,6 +24,14 @@ export interface CompilerOptions {
   /** Bytes of requests' texts that are remembered constraints. @default 1 MiB */
   readonly keyBytes?: number;
   readonly limits?: ConstraintLimits;
+}
+
+/** Another thread that compiles. */
+export interface CompileChannel {
+  /** @throws what the work throws, {EngineError} if the thread ended, {ClosedError} after `end` */
+  ask(request: CompileRequest): Promise<CompileReply>;
+  /** Ends the thread; everything that waits and comes later fails with this. */
+  end(error: unknown): void;
 }
 
 /** A constraint ready for use. */
@@ -58,11 +63,11 @@ interface Entry {
   readonly bound: WeakMap<Vocab, Constraint>;
 }
 
-/** The Worker starts with the first constraint. */
-export function createConstraintCompiler(options: CompilerOptions): ConstraintCompiler {
+/** @param options none = everything in this thread */
+export function createConstraintCompiler(options: CompilerOptions = {}): ConstraintCompiler {
   const { limitMs = 2000, entries = 16, keyBytes = 1 << 20, limits = constraintLimits } = options;
   const known = new Map<string, Entry>();
-  const channel = options.thread === "worker" ? createChannel() : undefined;
+  const { channel } = options;
   let bytes = 0;
 
   async function compile(spec: ConstraintSpec): Promise<CompiledConstraint> {
@@ -110,49 +115,5 @@ export function createConstraintCompiler(options: CompilerOptions): ConstraintCo
       return reply.isValid;
     },
     close: () => channel?.end(new ClosedError("The gateway has closed")),
-  };
-}
-
-interface Waiting {
-  readonly resolve: (reply: CompileReply) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Requests and replies in order. A Worker that dies fails what waits; the next request starts one. */
-function createChannel() {
-  let worker: Worker | undefined;
-  let closed: { readonly error: unknown } | undefined;
-  const waiting: Waiting[] = [];
-
-  function fail(error: unknown): void {
-    worker?.terminate();
-    worker = undefined;
-    for (const { reject } of waiting.splice(0)) reject(error);
-  }
-  function start(): Worker {
-    const started = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
-    started.onmessage = ({ data }: MessageEvent<CompileReply>) => {
-      const next = waiting.shift();
-      if (data.type === "failed") next?.reject(reviveFailure(data.error));
-      else next?.resolve(data);
-    };
-    started.onerror = (event) => {
-      event.preventDefault();
-      fail(new EngineError(`The Worker for constraints ended: ${event.message}`));
-    };
-    return started;
-  }
-  return {
-    ask(request: CompileRequest): Promise<CompileReply> {
-      if (closed) return Promise.reject(closed.error);
-      return new Promise((resolve, reject) => {
-        waiting.push({ resolve, reject });
-        (worker ??= start()).postMessage(request);
-      });
-    },
-    end(error: unknown): void {
-      closed ??= { error };
-      fail(error);
-    },
   };
 }

@@ -1,16 +1,6 @@
 /** A wall-clock bound on code that does not yield. */
 import vm from "node:vm";
-
-/** Code ran longer than it may and was stopped. */
-export class DeadlineError extends Error {
-  override readonly name = "DeadlineError";
-  constructor(readonly limitMs: number) {
-    super(`It did not finish within ${limitMs} ms`);
-  }
-}
-
-/** Runs a function that does not wait for anything. @throws {DeadlineError} | what it throws */
-export type WithDeadline = <T>(run: () => T, limitMs: number) => T;
+import { DeadlineError, type WithDeadline } from "./deadline_error.ts";
 
 /**
  * Stops the function itself when its time is over, loops without end and backtracking patterns

@@ -1,6 +1,6 @@
 /** What crosses between the gateway and the Worker that compiles constraints. */
 import { FormatError } from "../errors.ts";
-import { DeadlineError } from "./deadline.ts";
+import { DeadlineError } from "./deadline_error.ts";
 import { ConstraintTooComplexError } from "./regex/budget.ts";
 import type { CompiledConstraint, ConstraintLimits, ConstraintSpec } from "./spec.ts";
 

@@ -1,7 +1,8 @@
 /** Constraints that are functions of the text so far, from modules that the configuration names. */
 import type { Constraint } from "../constraint.ts";
 import type { Vocab } from "../model.ts";
-import type { WithDeadline } from "./deadline.ts";
+import { ConstraintError } from "../errors.ts";
+import { DeadlineError, type WithDeadline } from "./deadline_error.ts";
 import { byteTrie } from "./regex/byte_trie.ts";
 
 /** What a predicate module exports. Both are asked again and again: they must not keep state. */
@@ -33,8 +34,8 @@ export interface PredicateOptions {
  * A constraint that asks a predicate about whole characters. It has no mask: who needs one asks
  * about token after token. Each call blocks the thread, for `limitMs` at most.
  *
- * @throws from `advance` and `accepting`: what the predicate throws, `TypeError` if it answers
- *   anything but true or false, `DeadlineError` if it does not answer in time
+ * @throws {ConstraintError} from `advance` and `accepting`, if the predicate throws, answers anything
+ *   but true or false, or does not answer in time; the message says which, `cause` holds the rest
  */
 export function predicateConstraint(
   name: string,
@@ -45,11 +46,7 @@ export function predicateConstraint(
   const { isText } = byteTrie(vocab);
 
   function ask(call: "prefix" | "complete", text: string): boolean {
-    const answer: unknown = withDeadline(() => predicate[call]?.(text) ?? true, limitMs);
-    if (typeof answer !== "boolean") {
-      throw new TypeError(`${call} must answer true or false, not ${typeof answer}`);
-    }
-    return answer;
+    return askPredicate(name, predicate, call, text, { withDeadline, limitMs });
   }
   return {
     name,
@@ -62,6 +59,32 @@ export function predicateConstraint(
     },
     accepting: ({ text, rest }) => rest.length === 0 && ask("complete", text),
   };
+}
+
+/** One question to a predicate. @throws {ConstraintError} as {@link predicateConstraint} */
+export function askPredicate(
+  name: string,
+  predicate: Predicate,
+  call: "prefix" | "complete",
+  text: string,
+  { withDeadline, limitMs }: PredicateOptions,
+): boolean {
+  if (!predicate[call]) return true;
+  let answer: unknown;
+  try {
+    answer = withDeadline(() => predicate[call]!(text), limitMs);
+  } catch (cause) {
+    const failure = cause instanceof DeadlineError
+      ? `did not answer within ${cause.limitMs} ms and was stopped`
+      : "threw an error";
+    throw new ConstraintError(name, failure, { cause });
+  }
+  if (typeof answer === "boolean") return answer;
+  throw new ConstraintError(name, `must answer true or false, not ${kindOf(answer)}`);
+}
+
+function kindOf(value: unknown): string {
+  return value instanceof Promise ? "a promise" : value === null ? "null" : typeof value;
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
