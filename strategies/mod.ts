@@ -7,7 +7,17 @@ import type { Roles, Strategy } from "./strategy.ts";
 export * from "./strategy.ts";
 export * from "./run.ts";
 export { parseParams } from "./_checks.ts";
-export { type Calibration, parseCalibration } from "./_cascade_rule.ts";
+export {
+  type CalibratedRule,
+  type Calibration,
+  parseCalibration,
+  scoreOf,
+  type Scoring,
+} from "./_cascade_rule.ts";
+export { featureCount, featuresOf, forward, type Network } from "./_cascade_network.ts";
+export { promptFeatures, type Router, routerBuckets, routerScore } from "./_cascade_router.ts";
+export { quantileOf } from "./_quantile.ts";
+export { extractAnswer } from "./_votes.ts";
 
 const byName: ReadonlyMap<string, Strategy> = new Map(
   Object.values<Strategy>(registry)
