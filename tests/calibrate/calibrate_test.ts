@@ -82,7 +82,7 @@ Deno.test("summarise(): intervals hold their mean, narrow with more prompts, and
 });
 
 Deno.test("calibrate(): every rule beats chance on prompts it was not fitted to, and the file is valid", () => {
-  const all = records(200, "fit");
+  const all = records(100, "fit");
   const options = {
     models: ["small", "large"] as const,
     created: "2026-11-24",
@@ -97,9 +97,9 @@ Deno.test("calibrate(): every rule beats chance on prompts it was not fitted to,
     assert(gainOf(label).low > 0, `${label} ${JSON.stringify(gainOf(label))}`);
   }
   for (const { entry, judged } of results) {
-    const deferred = judged.filter(({ score }) => score < entry.threshold).length / 200;
-    const ties = judged.filter(({ score }) => score === entry.threshold).length / 200;
-    assert(Math.abs(deferred - entry["defer_rate"]) <= 0.005 + ties, entry.rule);
+    const deferred = judged.filter(({ score }) => score < entry.threshold).length / 100;
+    const ties = judged.filter(({ score }) => score === entry.threshold).length / 100;
+    assert(Math.abs(deferred - entry["defer_rate"]) <= 0.01 + ties, entry.rule);
   }
   const fixed = calibrate(all, { ...options, deferRate: 0.25 });
   assertEquals(fixed.calibration.rules[2]!["defer_rate"], 0.25);
