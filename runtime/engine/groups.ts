@@ -62,7 +62,7 @@ export function groupAsks(
 function forgetIfChanged({ sequence, next }: Ask): void {
   const { kv, scope } = sequence;
   // What was recorded about attention cannot be taken back.
-  const from = scope.recordsAttention ? kv.computed : Math.min(kv.computed, kv.editedAt);
+  const from = scope.replays ? kv.computed : Math.min(kv.computed, kv.editedAt);
   if (!scope.policy.lossless && next < from) sequence.preempt();
 }
 

@@ -5,7 +5,7 @@ import type { PageEdit, Row, Want } from "./executor.ts";
 import type { Group } from "./groups.ts";
 import { nextConsult } from "../kv/consult.ts";
 import type { Sequence } from "./sequence.ts";
-import { policyFields } from "./row_policy.ts";
+import { isRecording, policyFields } from "./row_policy.ts";
 
 /** A row of the running step and whom it answers. */
 export interface PlannedRow {
@@ -29,7 +29,7 @@ export function workOf(group: Group): Work {
   const { leader, start, end } = group;
   const { kv, scope } = leader;
   const { pageSize } = kv.store;
-  const slots = kv.slotsBelow(start);
+  const slots = Math.max(0, kv.slotsBelow(start) - kv.tables[0]!.firstPlain);
   const last = slots % pageSize === 0 ? undefined : kv.pages[Math.floor(slots / pageSize)];
   const until = scope.policy.lossless ? end : Math.min(end, nextStop(leader, start));
   return {
@@ -38,22 +38,24 @@ export function workOf(group: Group): Work {
     atomic: until === end ? treeOf(group)?.tokens.length ?? 0 : 0,
     slots,
     copies: last !== undefined && kv.store.isShared(last),
-    ...kv.shape.groups > 1 ? { ragged: raggedOf(leader, start) } : {},
+    ...kv.shape.groups > 1 || isRecording(leader, start) ? { ragged: raggedOf(leader, start) } : {},
   };
 }
 
 /** Where a row must end: at the next consultation, and where recording begins. */
 function nextStop(leader: Sequence, start: number): number {
   const schedule = leader.scope.scheduleOf(leader.promptLength);
-  const { recordFrom = 0 } = schedule;
+  const { recordFrom = 0, recordTo = Infinity } = schedule;
   return Math.min(
     nextConsult(leader, schedule) + leader.rollback,
     leader.nextMark(start),
     start < recordFrom ? recordFrom : Infinity,
+    start < recordTo ? recordTo : Infinity,
   );
 }
 
-function raggedOf({ kv }: Sequence, start: number): NonNullable<Work["ragged"]> {
+function raggedOf(leader: Sequence, start: number): NonNullable<Work["ragged"]> {
+  const { kv } = leader;
   const { groups } = kv.shape;
   let copies = 0;
   const slots = kv.tables.map((table) => {
@@ -65,7 +67,7 @@ function raggedOf({ kv }: Sequence, start: number): NonNullable<Work["ragged"]> 
     if (last !== undefined && kv.store.isShared(last, groups)) copies++;
     return count;
   });
-  return { slots, copies, spare: 0 };
+  return { slots, copies: isRecording(leader, start) ? kv.sharedCount : copies, spare: 0 };
 }
 
 /**
@@ -88,7 +90,11 @@ export function layOut(
   const tree = isFinal ? treeOf(group) : undefined;
   const total = tokens + (tree?.tokens.length ?? 0);
   const { kv, scope } = leader;
-  const { slots, copies } = kv.reserve(total, () => allocate(kv.shape.groups));
+  const { slots, copies } = kv.reserve(
+    total,
+    () => allocate(kv.shape.groups),
+    isRecording(leader, start),
+  );
   edits.push(...copies);
   leader.isBusy = true;
   const ids = new Uint32Array(total), positions = new Uint32Array(total);

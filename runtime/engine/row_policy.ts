@@ -25,9 +25,10 @@ export function policyFields(
 ): PolicyFields {
   const { scope, promptLength } = leader;
   const { policy, rule } = scope;
-  const { recordFrom = 0 } = scope.scheduleOf(promptLength);
-  const recorded = start < recordFrom ? [] : policy.signals.filter(isRecorded);
-  const isDue = policy.signals.length > 0 && [leader, ...members].some((s) => isConsulted(s, to));
+  const recorded = recordsAt(leader, start) ? policy.signals.filter(isRecorded) : [];
+  const { recordTo = Infinity } = scope.scheduleOf(promptLength);
+  const isDue = policy.signals.length > 0 && leader.kv.settled < recordTo &&
+    [leader, ...members].some((s) => isConsulted(s, to));
   return {
     ...recorded.length > 0 ? { signals: recorded } : {},
     ...rule === undefined
@@ -36,6 +37,18 @@ export function policyFields(
     ...policy.adapter === undefined ? {} : { adapter: policy.adapter },
     signalWants: isDue ? signalWants(leader, tables, tree) : [],
   };
+}
+
+/** Whether a row from `start` on records about slots before it, so that it needs them for itself. */
+export function isRecording(leader: Sequence, start: number): boolean {
+  const { signals } = leader.scope.policy;
+  if (signals.length === 0) return false;
+  return signals.some((name) => name.startsWith("attention-")) && recordsAt(leader, start);
+}
+
+function recordsAt({ scope, promptLength }: Sequence, start: number): boolean {
+  const { recordFrom = 0, recordTo = Infinity } = scope.scheduleOf(promptLength);
+  return start >= recordFrom && start < recordTo;
 }
 
 /** Signals that attention records, unlike those read from the cache or given by adapters. */

@@ -27,7 +27,11 @@ export class ScopeState {
   readonly rule: ReadRule | undefined;
   /** Whether a token's position is its slot, so that keys turn when slots move. */
   readonly turns: boolean;
-  readonly recordsAttention: boolean;
+  /**
+   * Whether truncated sequences are computed again from the start, because what the forgotten tokens
+   * added to the policy's signals cannot be taken back. What adapters recorded stays valid.
+   */
+  readonly replays: boolean;
   readonly sessions = new Set<ScopedSession>();
   readonly sequences = new Set<Sequence>();
   /** Whether the prompt was counted, and whether the prefix cache was asked for it. */
@@ -70,7 +74,7 @@ export class ScopeState {
     this.shape = { granularity, groups: groupCount(info.kv, granularity) };
     this.rule = this.policy.reads?.(this.#params);
     this.turns = this.policy.positions?.(this.#params) === "cache";
-    this.recordsAttention = this.policy.signals.some((name) => name.startsWith("attention-"));
+    this.replays = this.policy.signals.some((name) => !name.startsWith("adapter:"));
     const kind = this.policy.lossless
       ? "lossless"
       : JSON.stringify([this.policy.name, this.#params]);

@@ -64,14 +64,15 @@ export class Sequence {
 
   /** Shortens in place. Only while no ask points at it. */
   truncate(length: number): void {
-    if (!this.scope.policy.lossless && this.committed > Math.max(0, length - this.rollback)) {
+    const { scope } = this;
+    const isAhead = this.committed > Math.max(0, length - this.rollback);
+    if (!scope.policy.lossless && !scope.replays && isAhead) {
       const before = this.#marks.filter(({ at }) => at < length);
       this.#marks = [...before, { at: length, settled: this.committed }];
     }
     this.tokens.length = length;
     this.hashes.length = length;
-    // What the forgotten tokens added to recorded attention cannot be taken back.
-    if (this.scope.recordsAttention && length < this.kv.computed) this.preempt();
+    if (scope.replays && length < this.kv.computed) this.preempt();
     else this.kv.truncate(length);
   }
 

@@ -7,6 +7,7 @@ import type { Ask } from "./ask.ts";
 import type { Answer, ExecutorInfo, PageEdit } from "./executor.ts";
 import type { PlannedRow } from "./layout.ts";
 import { adoptPrefix, type ScopeState } from "./scope.ts";
+import { OutOfPagesError } from "../errors.ts";
 import { takeSignals } from "./row_policy.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -27,6 +28,8 @@ export class Settler {
   readonly #pageBytes: number;
   /** Sequences whose pages are only right once the waiting edits have been applied. */
   #edited: Sequence[] = [];
+  /** The sequence that asks longest: it keeps its pages and so always goes on. */
+  #oldest: Sequence | undefined;
   /** The sequence whose policy is consulted. */
   #settling: Sequence | undefined;
   /** Sequences whose policy failed in this step. */
@@ -66,6 +69,7 @@ export class Settler {
   succeed(rows: readonly PlannedRow[], answers: readonly (readonly Answer[])[]): void {
     this.#edited = [];
     this.#releaseRetired();
+    this.#oldest = oldestOf(rows);
     rows.forEach((planned, r) => this.#advance(planned, answers[r]!));
     for (const planned of rows) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
@@ -139,8 +143,11 @@ export class Settler {
       const { scope, promptLength } = sequence;
       settleKv(sequence, scope.policy, scope.scheduleOf(promptLength), scope.turns, this.#host);
     } catch (error) {
-      this.#failures.set(sequence, { error });
+      this.#host.edits.length = edits; // they read pages that are given up now
       sequence.preempt();
+      // Whoever does not ask longest starts over once there is room.
+      const isCrowdedOut = error instanceof OutOfPagesError && sequence !== this.#oldest;
+      if (!isCrowdedOut) this.#failures.set(sequence, { error });
       return;
     }
     if (this.#host.edits.length > edits) this.#edited.push(sequence);
@@ -174,11 +181,18 @@ export class Settler {
   /** Longest unused first, until a page is free. */
   #preemptOther(): void {
     const others = [...this.#sequences()]
-      .filter((other) => other !== this.#settling && other.kv.heldCount > 0)
+      .filter((other) =>
+        other !== this.#settling && other !== this.#oldest && other.kv.heldCount > 0
+      )
       .sort((a, b) => a.lastStep - b.lastStep);
     for (const other of others) {
       other.preempt();
       if (this.#store.free > 0 || this.#cache.evict(1) > 0) return;
     }
   }
+}
+
+function oldestOf(rows: readonly PlannedRow[]): Sequence | undefined {
+  const groups = rows.map(({ group }) => group);
+  return groups.sort((a, b) => a.order - b.order)[0]?.leader;
 }

@@ -111,6 +111,8 @@ export interface KvSchedule {
   readonly decode: number;
   /** From this position on attention records signals. @default 0 */
   readonly recordFrom?: number;
+  /** From this one on no longer, and policies consulted later get no signals. @default Infinity */
+  readonly recordTo?: number;
 }
 
 /**

@@ -212,34 +212,58 @@ export class SequenceKv {
    * Room for `tokens` new slots after the valid ones. They count once {@link advance} says so.
    *
    * @param allocate gives a page, or a piece of one, with one holder, or throws
+   * @param isRecording whether something will be recorded about all slots, so that none may be shared
    */
-  reserve(tokens: number, allocate: () => number): Reservation {
-    const from: number[] = [], to: number[] = [];
-    const slots = this.#tables.map(({ plain }) => {
-      const { perPage, count, pages } = plain;
-      const offset = count % perPage;
-      if (offset > 0) {
-        const index = (count - offset) / perPage, old = pages[index]!;
-        if (this.store.isShared(old, this.shape.groups)) {
-          const page = pages[index] = allocate();
-          for (let i = 0; i < offset; i++) {
-            from.push(old * perPage + i);
-            to.push(page * perPage + i);
-          }
-          this.store.release(old, this.shape.groups);
-          plain.table = undefined;
+  reserve(tokens: number, allocate: () => number, isRecording = false): Reservation {
+    const copies = new Map<KvFormat, { from: number[]; to: number[] }>();
+    const slots = this.#tables.map((table) => {
+      for (const segment of isRecording ? table.segments : []) {
+        for (let index = 0; index * segment.perPage < segment.count; index++) {
+          this.#own(segment, index, allocate, copies);
         }
       }
+      const { plain } = table, { perPage, count, pages } = plain;
+      const offset = count % perPage;
+      if (offset > 0) this.#own(plain, (count - offset) / perPage, allocate, copies);
       while (pages.length * perPage < count + tokens) {
         pages.push(allocate());
         plain.table = undefined;
       }
       return Uint32Array.from({ length: tokens }, (_, i) => physicalSlot(plain, count + i));
     });
-    if (from.length === 0) return { slots, copies: [] };
-    const place = this.placeOf("f32");
-    const lists = { from: Uint32Array.from(from), to: Uint32Array.from(to) };
-    return { slots, copies: [{ op: "copy", ...lists, ...place && { place } }] };
+    const edits = [...copies].map(([format, { from, to }]): PageEdit => {
+      const place = this.placeOf(format);
+      const lists = { from: Uint32Array.from(from), to: Uint32Array.from(to) };
+      return { op: "copy", ...lists, ...place && { place } };
+    });
+    return { slots, copies: edits };
+  }
+
+  /** How many of the pages that hold valid slots others hold too. */
+  get sharedCount(): number {
+    let shared = 0;
+    for (const page of this.held()) if (this.store.isShared(page, this.shape.groups)) shared++;
+    return shared;
+  }
+
+  /** Replaces a page by a copy of its valid slots, if others hold it too. */
+  #own(
+    segment: Segment,
+    index: number,
+    allocate: () => number,
+    copies: Map<KvFormat, { from: number[]; to: number[] }>,
+  ): void {
+    const { format, perPage, count, pages } = segment, old = pages[index]!;
+    if (!this.store.isShared(old, this.shape.groups)) return;
+    const page = pages[index] = allocate();
+    let lists = copies.get(format);
+    if (lists === undefined) copies.set(format, lists = { from: [], to: [] });
+    for (let i = 0; i < Math.min(perPage, count - index * perPage); i++) {
+      lists.from.push(old * perPage + i);
+      lists.to.push(page * perPage + i);
+    }
+    this.store.release(old, this.shape.groups);
+    segment.table = undefined;
   }
 
   /** What physical slots of a format mean here; undefined = the default of edits. */

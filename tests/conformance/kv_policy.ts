@@ -26,6 +26,8 @@ const pages = 900, pageSize = 4, alphabet = 3;
 export interface KvPolicyLawOptions {
   /** @default none: the policy's defaults */
   readonly params?: Readonly<Record<string, unknown>>;
+  /** Pages of a pool that is too small for several sequences. @default 20 */
+  readonly tightPages?: number;
 }
 
 /** Registers the laws as tests of `policy`. */
@@ -67,7 +69,7 @@ export function testKvPolicy(policy: KvPolicy, options: KvPolicyLawOptions = {})
     let preemptions = 0;
     for (let seed = 0; seed < 10; seed++) {
       const roomy = await script(policy, choice, seed, { pages }, {});
-      const tight = await script(policy, choice, seed, { pages: 20 }, {
+      const tight = await script(policy, choice, seed, { pages: options.tightPages ?? 20 }, {
         stepTokens: 9,
         chunkTokens: 4,
       });
@@ -124,8 +126,9 @@ function open(
     ...executorOptions,
   });
   const findPolicy = () => policy;
-  const onPageFree = (page: number) => executor.poison(page);
-  return createEngine({ id: "kv", vocab, executor, limits, findPolicy, onPageFree });
+  const onPageFree = (page: number, parts: number) => executor.poison(page, parts);
+  const separators = new Set([0]);
+  return createEngine({ id: "kv", vocab, executor, limits, findPolicy, onPageFree, separators });
 }
 
 function scopeOf(kv: KvChoice): RequestScope {

@@ -24,7 +24,7 @@ const params = z.strictObject({
     .describe(
       "Tokens that a window token stays visible for; default: what the router was trained with",
     ),
-  global_bias: z.number().min(-20).max(20).default(0)
+  global_bias: z.number().min(-1000).max(1000).default(0)
     .describe("Added to the logit of the type global: more keeps more"),
   interval: intervalParam,
 });

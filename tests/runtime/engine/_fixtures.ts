@@ -26,7 +26,7 @@ export function fakeEngine(
     vocab,
     executor,
     ...options,
-    onPageFree: (page) => executor.poison(page),
+    onPageFree: (page, parts) => executor.poison(page, parts),
   });
   return {
     engine,

@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { leastKvSupport } from "../../../runtime/backend/backend.ts";
 import type { EngineLimits } from "../../../runtime/engine/engine.ts";
 import type { KvEdit, KvPolicy, KvView } from "../../../runtime/kv/policy.ts";
 import { EngineError, OutOfPagesError } from "../../../runtime/mod.ts";
@@ -227,7 +228,7 @@ Deno.test("policies this engine cannot serve are refused when a session is opene
     [{ signals: ["attention-sum"] }, "attention-sum"],
   ];
   for (const [change, message] of refused) {
-    await using setup = engineWith({ ...policy, ...change });
+    await using setup = engineWith({ ...policy, ...change }, { support: leastKvSupport });
     assertThrows(() => setup.engine.session([1], { scope: kvScope() }), PolicyError, message);
     assertEquals(setup.engine.stats().openSessions, 0);
   }

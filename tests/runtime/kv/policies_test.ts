@@ -4,7 +4,50 @@ import { NotFoundError } from "../../../runtime/mod.ts";
 import { testKvPolicy } from "../../conformance/kv_policy.ts";
 import { windowPolicy } from "../../fakes/window_policy.ts";
 
-for (const policy of listPolicies()) testKvPolicy(policy);
+/** Small enough that something happens in sequences of 40 tokens on pages of 4. */
+const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[]>> = {
+  full: [{}],
+  streaming: [
+    { sinks: 2, window: 6, interval: 4 },
+    { sinks: 1, window: 3, interval: 1, positions: "cache" },
+    { sinks: 0, window: 5, interval: 3, format: "int8" },
+  ],
+  sepllm: [
+    { sinks: 2, window: 4, interval: 4 },
+    { mode: "stream", sinks: 1, window: 3, separators: 2, capacity: 12, interval: 2 },
+    { sinks: 1, window: 2, interval: 1, format: "int4", prefill: "dense" },
+  ],
+  h2o: [{ budget: 9, sinks: 1, window: 3, interval: 4 }, {
+    ratio: 0.3,
+    sinks: 1,
+    window: 2,
+    interval: 3,
+    format: "int8",
+  }],
+  tova: [{ budget: 7, sinks: 0, window: 1, interval: 1 }],
+  snapkv: [{ budget: 8, sinks: 1, window: 4 }, {
+    budget: 6,
+    sinks: 0,
+    window: 2,
+    format: "int4",
+  }],
+  pyramidkv: [{ budget: 8, sinks: 1, window: 2 }],
+  "expected-attention": [{ budget: 8, sinks: 1, window: 2 }],
+  "key-norm": [{ budget: 8, sinks: 1, window: 2, interval: 4 }],
+  "key-diff": [{ budget: 8, sinks: 1, window: 2, interval: 4, format: "int8" }],
+  quest: [{ budget: 8, sinks: 1, window: 2 }],
+  int8: [{ residual: 0 }, { residual: 5 }],
+  int4: [{ residual: 4 }],
+};
+for (const policy of listPolicies()) {
+  for (const params of small[policy.name] ?? []) {
+    const isDense = "format" in params;
+    testKvPolicy(policy, {
+      params,
+      tightPages: policy.family === "quantisation" ? 10 : isDense ? 12 : 20,
+    });
+  }
+}
 testKvPolicy(windowPolicy);
 testKvPolicy(windowPolicy, { params: { sinks: 0, recent: 3 } });
 testKvPolicy(windowPolicy, { params: { sinks: 4, recent: 8 } }); // whole pages

@@ -1,0 +1,100 @@
+// deno-lint-ignore-file camelcase -- names as on the wire
+/** Parameters that policies share, and what they come to for one sequence. */
+import { z } from "zod";
+import { PolicyError } from "../../errors.ts";
+import type { KvEdit, KvFormat, KvGroup, KvModel, KvView } from "../policy.ts";
+
+export const formatParam = z.enum(["f32", "int8", "int4"]).default("f32").describe(
+  "How kept tokens are stored. 8 and 4 bits take about 28 and 16 % of the bytes.",
+);
+export const sinksParam = z.int().min(0).max(64).default(4).describe(
+  "First tokens, which are always kept.",
+);
+export const intervalParam = z.int().min(1).max(512).default(16).describe(
+  "Tokens between evictions; a cache may exceed its budget by one less than that.",
+);
+
+/** Of policies that keep a number of tokens. */
+export const budgetShape = {
+  budget: z.int().min(1).optional().describe("Tokens to keep per layer and KV head."),
+  ratio: z.number().gt(0).max(1).optional().describe(
+    "Share of the prompt to keep instead of a number of tokens; 0.5 if neither is given.",
+  ),
+  sinks: sinksParam,
+  window: z.int().min(1).max(1 << 20).default(32).describe(
+    "Newest tokens, which are always kept, the current one included.",
+  ),
+  interval: intervalParam,
+  format: formatParam,
+};
+
+/** See {@link budgetShape}. */
+export interface BudgetParams {
+  readonly budget?: number | undefined;
+  readonly ratio?: number | undefined;
+  readonly sinks: number;
+  readonly window: number;
+  readonly interval: number;
+  readonly format: KvFormat;
+}
+
+/** Tokens to keep: the budget, or the ratio of the prompt but no less than sinks and window. */
+export function budgetOf({ budget, ratio = 0.5, sinks, window }: BudgetParams, prompt: number) {
+  return budget ?? Math.max(sinks + window, Math.round(ratio * prompt));
+}
+
+/** @throws {PolicyError} if the parameters contradict each other or the model */
+export function checkBudget(
+  name: string,
+  params: BudgetParams,
+  { contextLength }: KvModel,
+): void {
+  const { budget, ratio, sinks, window } = params;
+  if (budget !== undefined && ratio !== undefined) {
+    throw new PolicyError(name, "takes budget or ratio, not both", "ratio");
+  }
+  if (sinks + window > contextLength) {
+    throw new PolicyError(
+      name,
+      `window ${window} and ${sinks} sinks exceed the context of ${contextLength} tokens`,
+      "window",
+    );
+  }
+  if (budget !== undefined && budget < sinks + window) {
+    throw new PolicyError(
+      name,
+      `budget ${budget} is below window ${window} plus ${sinks} sinks`,
+      "budget",
+    );
+  }
+}
+
+/** Slots of committed tokens: policies may drop or encode these. */
+export function settledCount({ positions }: KvGroup, { committed }: KvView): number {
+  let count = positions.length;
+  while (count > 0 && positions[count - 1]! >= committed) count--;
+  return count;
+}
+
+/**
+ * The edits that leave `kept` of a group's settled slots (ascending), stored in `format`. Tokens that
+ * are not committed stay as they are.
+ */
+export function editsOf(
+  group: number,
+  { positions }: KvGroup,
+  settled: number,
+  kept: readonly number[] | undefined,
+  format: KvFormat,
+): KvEdit[] {
+  const edits: KvEdit[] = [];
+  const count = kept?.length ?? settled;
+  if (kept !== undefined && kept.length < settled) {
+    const slots = new Uint32Array(kept.length + positions.length - settled);
+    slots.set(kept);
+    for (let i = kept.length; i < slots.length; i++) slots[i] = settled + i - kept.length;
+    edits.push({ op: "keep", group, slots });
+  }
+  if (format !== "f32" && count > 0) edits.push({ op: "encode", group, slots: count, format });
+  return edits;
+}

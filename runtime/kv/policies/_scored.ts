@@ -1,0 +1,106 @@
+/** scored(): policies that rank tokens and keep the best within a budget, beside sinks and a window. */
+import { z } from "zod";
+import type { KvGranularity, KvGroup, KvModel, KvPolicy, KvSignal, KvView } from "../policy.ts";
+import { budgetOf, type BudgetParams, budgetShape, checkBudget } from "./_params.ts";
+import { editsOf, settledCount } from "./_params.ts";
+
+/** What a ranking looks at. */
+export interface Ranked<P> {
+  readonly params: P;
+  readonly model: KvModel;
+  readonly view: KvView;
+  readonly group: KvGroup;
+  /** Settled slots; scores are needed for these. */
+  readonly count: number;
+}
+
+/** A method in a few words. */
+export interface ScoredSpec<P extends BudgetParams> {
+  readonly name: string;
+  readonly source: string;
+  readonly summary: string;
+  readonly granularity: KvGranularity;
+  readonly signals: readonly KvSignal[];
+  /** Evicts once, at the end of the prompt, and keeps all that comes after. @default false */
+  readonly promptOnly?: boolean;
+  /** Where recording of signals begins. @default 0 */
+  readonly recordFrom?: (params: P, promptLength: number) => number;
+  readonly params: z.ZodType<P>;
+  /** Tokens to keep in a group, if not the same in all. */
+  readonly budget?: (budget: number, ranked: Ranked<P>) => number;
+  /** One value per settled slot, larger = keep; ties go to the newer token. */
+  score(ranked: Ranked<P>): ArrayLike<number>;
+}
+
+/** Parameters of methods that have none of their own. */
+export const budgetParams = z.strictObject(budgetShape);
+/** The same for methods that evict once: there is no interval. */
+export const promptParams = z.strictObject(budgetShape).omit({ interval: true })
+  .transform((params) => ({ ...params, interval: 16 }));
+
+interface State<P> {
+  readonly params: P;
+  readonly model: KvModel;
+  /** Whether the prompt was compressed. */
+  readonly isDone: boolean;
+}
+
+/** See file comment. Nothing changes while there are no more tokens than the budget. */
+export function scored<P extends BudgetParams>(spec: ScoredSpec<P>): KvPolicy<State<P>, P> {
+  const { name, source, summary, granularity, signals, promptOnly = false } = spec;
+  return {
+    name,
+    source,
+    summary,
+    family: "eviction",
+    lossless: false,
+    granularity,
+    signals,
+    params: spec.params,
+    format: ({ format }) => format,
+    schedule: (params, _layout, promptLength) => ({
+      prompt: Infinity,
+      decode: promptOnly && params.format === "f32" ? Infinity : params.interval,
+      recordFrom: spec.recordFrom?.(params, promptLength) ?? 0,
+      recordTo: promptOnly ? promptLength : Infinity,
+    }),
+    check: (params, model) => checkBudget(name, params, model),
+    init: (layout, params, model) => ({
+      params,
+      model: model ?? { layout, heads: layout.kvHeads, contextLength: Infinity },
+      isDone: false,
+    }),
+    fork: (state) => state,
+    plan(state, view) {
+      const { params } = state, { format } = params;
+      const evicts = !promptOnly || !state.isDone;
+      const budget = budgetOf(params, view.promptLength);
+      const edits = view.groups.flatMap((group, g) => {
+        const count = settledCount(group, view);
+        const ranked = { params, model: state.model, view, group, count };
+        const own = spec.budget?.(budget, ranked) ?? budget;
+        const kept = evicts && count > own ? best(own, ranked, spec) : undefined;
+        return editsOf(g, group, count, kept, format);
+      });
+      return { state: { ...state, isDone: true }, edits };
+    },
+  };
+}
+
+/** Slots to keep, ascending. */
+function best<P extends BudgetParams>(
+  budget: number,
+  ranked: Ranked<P>,
+  spec: ScoredSpec<P>,
+): number[] {
+  const { params: { sinks, window }, view, group: { positions }, count } = ranked;
+  const scores = spec.score(ranked);
+  const forced: number[] = [], rest: number[] = [];
+  for (let slot = 0; slot < count; slot++) {
+    const position = positions[slot]!;
+    const isForced = position < sinks || position >= view.committed - window;
+    (isForced ? forced : rest).push(slot);
+  }
+  rest.sort((a, b) => scores[b]! - scores[a]! || b - a);
+  return [...forced, ...rest.slice(0, Math.max(0, budget - forced.length))].sort((a, b) => a - b);
+}
