@@ -61,9 +61,10 @@ async function main(args: readonly string[]): Promise<void> {
     env: (name) => Deno.env.get(name),
     onProgress: (progress) =>
       Deno.stderr.writeSync(encoder.encode(`\r${renderProgress(progress)}`)),
-    log: (event) => console.error(JSON.stringify(event)),
+    log,
   });
   const { host: hostname, port } = gateway.config;
+  using _watcher = watchConfig(args, gateway);
   const server = Deno.serve({
     hostname,
     port,
@@ -78,6 +79,50 @@ async function main(args: readonly string[]): Promise<void> {
   await gateway[Symbol.asyncDispose]();
 }
 
+/**
+ * Follows the configuration file: saving it, or SIGHUP, reloads it. One that cannot be used changes
+ * nothing, and the log says why.
+ */
+function watchConfig(args: readonly string[], gateway: Gateway): Disposable {
+  const { configFile } = readArgs(args, {});
+  if (configFile === undefined) return { [Symbol.dispose]() {} };
+  async function reload(): Promise<void> {
+    try {
+      await gateway.reload(await configure(args) ?? {});
+      log({ level: "info", event: "config_reloaded" });
+    } catch (error) {
+      log({ level: "error", event: "config_refused", message: explain(error) });
+    }
+  }
+  // The folder: editors replace files, and a watch on the old one would see nothing more.
+  const name = configFile.split(/[/\\]/).at(-1);
+  const folder = configFile.slice(0, -name!.length) || ".";
+  const watcher = Deno.watchFs(folder, { recursive: false });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  (async () => {
+    for await (const { paths, kind } of watcher) {
+      if (kind === "access" || !paths.some((path) => path.endsWith(`/${name}`))) continue;
+      clearTimeout(timer);
+      timer = setTimeout(reload, settleMs); // writing takes several events
+    }
+  })();
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", reload);
+  return {
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      watcher.close();
+      if (Deno.build.os !== "windows") Deno.removeSignalListener("SIGHUP", reload);
+    },
+  };
+}
+
+/** Pause after the last change of the configuration file, in ms. */
+const settleMs = 100;
+
+function log(event: Readonly<Record<string, unknown>>): void {
+  console.error(JSON.stringify(event));
+}
+
 function urlOf({ hostname, port }: { readonly hostname: string; readonly port: number }): string {
   return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
@@ -88,7 +133,14 @@ function explain(error: unknown): string {
     return `${error.message.split("\n")[0]} (add the permission to the serve task)`;
   }
   if (error instanceof Deno.errors.AddrInUse) return "The port is in use: choose another --port";
-  const known = ["ConfigError", "FormatError", "NotFoundError", "RangeError", "HubError"];
+  const known = [
+    "BackendError",
+    "ConfigError",
+    "FormatError",
+    "NotFoundError",
+    "RangeError",
+    "HubError",
+  ];
   if (error instanceof Error && known.includes(error.name)) return error.message;
   return error instanceof Error ? error.stack ?? error.message : String(error);
 }

@@ -61,6 +61,14 @@ export class PolicyError extends Error {
   }
 }
 
+/** A backend that cannot run on this machine. */
+export class BackendError extends Error {
+  override readonly name = "BackendError";
+  constructor(readonly backend: string, readonly reason: string) {
+    super(`Cannot use the backend ${JSON.stringify(backend)}: ${reason}`);
+  }
+}
+
 /** A strategy needs what a model lacks. */
 export class CapabilityError extends Error {
   override readonly name = "CapabilityError";

@@ -36,6 +36,8 @@ export interface LoadOptions {
 /** A served model that can be closed. */
 export interface LoadedModel extends CatalogEntry, AsyncDisposable {
   readonly engine: Engine;
+  /** False while a lost device is being replaced. */
+  isReady(): boolean;
 }
 
 /** Slots per KV page. */
@@ -75,6 +77,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   const engine = createEngine({ id, vocab, executor });
   return {
     engine,
+    isReady: () => executor.isReady,
     model: engine,
     info: {
       id,

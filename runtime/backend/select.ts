@@ -1,26 +1,81 @@
 /** Chooses where models run. Adding a backend = one line in `backends`. */
-import { NotFoundError } from "../errors.ts";
+import { BackendError, NotFoundError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { createCpuBackend } from "./cpu/mod.ts";
 import { createWasmBackend, isWasmSupported } from "./wasm/mod.ts";
+import { createGpuBackend, openGpu, probe, type ReadbackMode } from "./webgpu/mod.ts";
 
-/** Name -> how to open it, fastest first; undefined where it cannot run on this machine. */
-const backends: Readonly<Record<string, () => Promise<Backend | undefined>>> = {
-  wasm: () => Promise.resolve(isWasmSupported() ? createWasmBackend() : undefined),
+/** Settings of the WebGPU backend; plain data. */
+export interface GpuSettings {
+  /** Bytes of GPU memory one model may take. @default no limit but the device's */
+  readonly memoryBytes?: number;
+  /** @default "ring" */
+  readonly readback?: ReadbackMode;
+}
+
+/** Why a backend cannot run here. */
+interface Unavailable {
+  readonly reason: string;
+}
+
+type Open = (settings: GpuSettings, isForced: boolean) => Promise<Backend | Unavailable>;
+
+/** Name -> how to open it, fastest first. */
+const backends: Readonly<Record<string, Open>> = {
+  webgpu: openWebGpu,
+  wasm: () =>
+    Promise.resolve(
+      isWasmSupported() ? createWasmBackend() : { reason: "there is no 128-bit SIMD" },
+    ),
   cpu: () => Promise.resolve(createCpuBackend()),
 };
 
 /**
- * Opens a backend by name; "auto" takes the first one that works here.
+ * Opens a backend by name; "auto" takes the first one that works here: a GPU only if it is none that
+ * a driver imitates on the CPU, and only if it computes the probes right.
  *
- * @throws {NotFoundError} if there is no such backend in this build or it cannot run here
+ * @param onSkip told why "auto" passed over a backend
+ * @throws {NotFoundError} if there is no such backend in this build
+ * @throws {BackendError} if it cannot run here, saying why
  */
-export async function selectBackend(name: string): Promise<Backend> {
-  const candidates = name === "auto" ? Object.keys(backends) : [name];
-  for (const candidate of candidates) {
-    const open = Object.hasOwn(backends, candidate) ? backends[candidate] : undefined;
-    const backend = await open?.();
-    if (backend) return backend;
+export async function selectBackend(
+  name: string,
+  settings: GpuSettings = {},
+  onSkip: (backend: string, reason: string) => void = () => {},
+): Promise<Backend> {
+  const isForced = name !== "auto";
+  if (isForced && !Object.hasOwn(backends, name)) {
+    throw new NotFoundError("backend", name, ["auto", ...Object.keys(backends)]);
   }
-  throw new NotFoundError("backend", name, ["auto", ...Object.keys(backends)]);
+  for (const candidate of isForced ? [name] : Object.keys(backends)) {
+    const backend = await backends[candidate]!(settings, isForced);
+    if (!("reason" in backend)) return backend;
+    if (isForced) throw new BackendError(name, backend.reason);
+    onSkip(candidate, backend.reason);
+  }
+  throw new BackendError("auto", "none works here");
+}
+
+/** Where an adapter is missing, what to do about it. */
+const INSTALL =
+  "no GPU adapter was found; install a Vulkan driver (NVIDIA: the vendor's driver and " +
+  "libvulkan1; AMD, Intel, or a CPU for trying out: mesa-vulkan-drivers on Debian and Ubuntu)";
+
+async function openWebGpu(
+  { memoryBytes, readback }: GpuSettings,
+  isForced: boolean,
+): Promise<Backend | Unavailable> {
+  const gpu = await openGpu({ allowSoftware: isForced });
+  if (gpu === undefined) {
+    return { reason: isForced ? INSTALL : "no hardware adapter was found" };
+  }
+  const backend = createGpuBackend(gpu, {
+    ...memoryBytes === undefined ? {} : { memoryBytes },
+    ...readback === undefined ? {} : { readback },
+    ownsGpu: true,
+  });
+  const wrong = await probe(backend);
+  if (wrong === undefined) return backend;
+  backend[Symbol.dispose]();
+  return { reason: `the adapter ${gpu.info.adapter} is wrong: ${wrong}` };
 }

@@ -16,6 +16,8 @@ import type {
 /** What the engine has to know about the model behind an executor. */
 export interface ExecutorInfo {
   readonly backend: string;
+  /** See `Backend.details`. */
+  readonly details?: Readonly<Record<string, string | number | boolean>>;
   readonly vocab: number;
   readonly contextLength: number;
   readonly layers: number;

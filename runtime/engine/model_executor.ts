@@ -1,6 +1,6 @@
 /** From a model's files to an executor in this thread. */
 import type { Backend } from "../backend/backend.ts";
-import { selectBackend } from "../backend/select.ts";
+import { type GpuSettings, selectBackend } from "../backend/select.ts";
 import { openSafetensors } from "../formats/safetensors.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import { openWeightFiles } from "../model_files.ts";
@@ -9,6 +9,7 @@ import { loadAdapter, type LoadedAdapter } from "../models/adapters/mod.ts";
 import { loadDecoder, type ModelConfig, type WeightFormat } from "../models/mod.ts";
 import type { Executor } from "./executor.ts";
 import { createLocalExecutor, type LocalExecutorOptions } from "./local_executor.ts";
+import { createRecoveringExecutor, type OpenedExecutor } from "./recovering_executor.ts";
 
 /** Plain data, so that it can be sent to a Worker. */
 export interface ModelExecutorSpec extends LocalExecutorOptions {
@@ -20,22 +21,37 @@ export interface ModelExecutorSpec extends LocalExecutorOptions {
   readonly weights?: WeightFormat;
   /** Files of learned weights for KV policies. @default none */
   readonly adapterFiles?: readonly string[];
+  /** Settings of the WebGPU backend. */
+  readonly gpu?: GpuSettings;
 }
 
 /** An executor that knows how large its model is. */
 export interface ModelExecutor extends Executor {
   /** Number of weights. */
   readonly parameters: number;
+  /** False while a lost device is being replaced. */
+  readonly isReady: boolean;
 }
 
 /**
- * Loads the weights and builds the forward pass on a backend of its own.
+ * Loads the weights and builds the forward pass on a backend of its own. If its device is lost, it is
+ * opened and the weights are loaded again.
  *
+ * @param onReady told when a device is lost and when the model is back
  * @throws {FormatError | NotFoundError} if a file is damaged, not supported or missing
  * @throws {RangeError} if the context is longer than the model's
  */
-export async function createModelExecutor(spec: ModelExecutorSpec): Promise<ModelExecutor> {
-  const backend = await selectBackend(spec.backend);
+export async function createModelExecutor(
+  spec: ModelExecutorSpec,
+  onReady?: (isReady: boolean) => void,
+): Promise<ModelExecutor> {
+  return await createRecoveringExecutor(() => open(spec), onReady ? { onReady } : {});
+}
+
+async function open(
+  spec: ModelExecutorSpec,
+): Promise<OpenedExecutor<Omit<ModelExecutor, "isReady">>> {
+  const backend = await selectBackend(spec.backend, spec.gpu);
   try {
     const { config, weights } = await openWeightFiles(spec.path);
     using source = weights;
@@ -43,12 +59,15 @@ export async function createModelExecutor(spec: ModelExecutorSpec): Promise<Mode
     const decoder = loadDecoder(config, source, backend, { weights: spec.weights ?? "file" });
     const executor = createLocalExecutor(decoder, backend, { ...spec, ...adapters });
     return {
-      info: executor.info,
-      parameters: decoder.parameters,
-      execute: (batch) => executor.execute(batch),
-      async [Symbol.asyncDispose]() {
-        await executor[Symbol.asyncDispose]();
-        backend[Symbol.dispose]();
+      lost: backend.lost,
+      executor: {
+        info: executor.info,
+        parameters: decoder.parameters,
+        execute: (batch) => executor.execute(batch),
+        async [Symbol.asyncDispose]() {
+          await executor[Symbol.asyncDispose]();
+          backend[Symbol.dispose]();
+        },
       },
     };
   } catch (error) {

@@ -15,7 +15,10 @@ let executor: ModelExecutor | undefined;
 async function answer(request: WorkerRequest): Promise<WorkerReply> {
   switch (request.type) {
     case "load":
-      executor = await createModelExecutor(request.spec);
+      executor = await createModelExecutor(
+        request.spec,
+        (isReady) => scope.postMessage({ type: "state", isReady }),
+      );
       return { type: "loaded", info: executor.info, parameters: executor.parameters };
     case "execute":
       if (!executor) throw new TypeError("No model is loaded");

@@ -22,6 +22,9 @@ export async function createWorkerExecutor(spec: ModelExecutorSpec): Promise<Mod
     return {
       info: loaded.info,
       parameters: loaded.parameters,
+      get isReady() {
+        return channel.isReady();
+      },
       async execute(batch) {
         const reply = await channel.ask({ type: "execute", batch });
         if (reply.type !== "result") throw new EngineError(`The Worker answered ${reply.type}`);
@@ -47,6 +50,7 @@ interface Waiting {
 function openChannel() {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   const waiting: Waiting[] = [];
+  let isReady = true;
   let ended: { readonly error: unknown } | undefined;
   const end = (error: unknown) => {
     ended ??= { error };
@@ -54,6 +58,10 @@ function openChannel() {
     for (const { reject } of waiting.splice(0)) reject(ended.error);
   };
   worker.onmessage = ({ data }: MessageEvent<WorkerReply>) => {
+    if (data.type === "state") {
+      isReady = data.isReady;
+      return;
+    }
     const next = waiting.shift();
     if (data.type === "failed") next?.reject(reviveError(data.error));
     else next?.resolve(data);
@@ -69,5 +77,5 @@ function openChannel() {
       worker.postMessage(request);
     });
   };
-  return { ask, end };
+  return { ask, end, isReady: () => isReady && ended === undefined };
 }

@@ -1,5 +1,6 @@
 /** What crosses between an engine and the Worker its model computes in. */
 import {
+  BackendError,
   ClosedError,
   DeviceLostError,
   EngineError,
@@ -16,8 +17,9 @@ export type WorkerRequest =
   | { readonly type: "execute"; readonly batch: Batch }
   | { readonly type: "close" };
 
-/** From the Worker: one per request, in order. */
+/** From the Worker: one per request, in order; "state" comes unasked. */
 export type WorkerReply =
+  | { readonly type: "state"; readonly isReady: boolean }
   | { readonly type: "loaded"; readonly info: ExecutorInfo; readonly parameters: number }
   | { readonly type: "result"; readonly result: BatchResult }
   | { readonly type: "closed" }
@@ -31,6 +33,7 @@ export interface PlainError {
 }
 
 const classes = {
+  BackendError,
   ClosedError,
   DeviceLostError,
   EngineError,

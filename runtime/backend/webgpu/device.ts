@@ -41,11 +41,16 @@ export class Gpu implements Disposable {
   readonly info: GpuInfo;
   #lost: string | undefined;
   #errors: string[] = [];
-  readonly #onLost = new Set<() => void>();
+  /** Resolves with the reason when the device is lost, also by disposing it. */
+  readonly lost: Promise<string>;
+  readonly #resolveLost: (reason: string) => void;
 
   constructor(device: GPUDevice, info: GpuInfo) {
     this.device = device;
     this.info = info;
+    const { promise, resolve } = Promise.withResolvers<string>();
+    this.lost = promise;
+    this.#resolveLost = resolve;
     device.lost.then(({ message, reason }) => this.#lose(message || reason || "unknown reason"));
     device.addEventListener("uncapturederror", (event) => {
       // The library's types do not say which event this is.
@@ -65,11 +70,6 @@ export class Gpu implements Disposable {
       this.device.limits.maxStorageBufferBindingSize,
       this.device.limits.maxBufferSize,
     );
-  }
-
-  /** Called once when the device is lost, also by {@link Gpu[Symbol.dispose]}. */
-  onLost(run: () => void): void {
-    this.#onLost.add(run);
   }
 
   /** @throws {DeviceLostError} if the device is gone @throws {EngineError} if it reported an error */
@@ -102,7 +102,7 @@ export class Gpu implements Disposable {
   #lose(reason: string): void {
     if (this.#lost !== undefined) return;
     this.#lost = reason;
-    for (const run of this.#onLost) run();
+    this.#resolveLost(reason);
   }
 }
 

@@ -54,7 +54,7 @@ export function linear(stage: Stage, x: GpuTensor, weight: GpuTensor, bias?: Gpu
     throw new ShapeError("linear", `bias is [${bias.shape.join(", ")}], should be [${outputs}]`);
   }
   const layer = { x, weight, bias, tokens, depth, outputs };
-  const y = stage.later("linear", [tokens, outputs], () => compute(stage, y, layer));
+  const y = stage.later("linear", [tokens, outputs], (self) => compute(stage, self, layer));
   layers.set(y, layer);
   return y;
 }
@@ -102,7 +102,10 @@ function compute(stage: Stage, y: GpuTensor, layer: Layer): Slice {
   return slices[0]!;
 }
 
-/** x + y where one of them is a layer that is not computed yet. */
+/**
+ * x + y where one of them is a layer that is not computed yet. The layer itself stays to be computed,
+ * should anybody else need it.
+ */
 export function addLinear(stage: Stage, x: GpuTensor, y: GpuTensor): GpuTensor | undefined {
   for (const [sum, other] of [[y, x], [x, y]] as const) {
     const layer = layerOf(stage, sum);
@@ -112,7 +115,6 @@ export function addLinear(stage: Stage, x: GpuTensor, y: GpuTensor): GpuTensor |
     const residual = other.target;
     const slice = stage.slice("linear", sum.shape);
     run(stage, [{ layer, slice }], { residual });
-    sum.settle(slice); // what it stood for is only known with the other term added
     return stage.tensor("add", sum.shape, slice);
   }
   return undefined;

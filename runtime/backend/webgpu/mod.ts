@@ -28,6 +28,7 @@ import { type Source, sourceOf, uploadShards } from "./weights.ts";
 export { type Gpu, type GpuInfo, type GpuOptions, openGpu } from "./device.ts";
 export type { ReadbackMode } from "./readback.ts";
 export { GpuKvPool } from "./kv_pool.ts";
+export { probe } from "./probe.ts";
 
 /** Settings of the backend. */
 export interface GpuBackendOptions {
@@ -117,6 +118,22 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       options.fuses ?? true,
     );
     this.#ops = createOps(this.#stage, this);
+  }
+
+  get details() {
+    const { adapter, isSoftware, features } = this.gpu.info;
+    return {
+      adapter,
+      software: isSoftware,
+      features: features.join(" "),
+      readback: this.#readback.mode,
+      memory_bytes: this.#options.memoryBytes ?? 0,
+      used_bytes: this.#memory.used,
+    };
+  }
+
+  get lost(): Promise<string> {
+    return this.gpu.lost;
   }
 
   get lastStep(): readonly Dispatch[] {

@@ -77,12 +77,16 @@ export class Stage {
   }
 
   /** A result that is computed when it is needed, perhaps together with others. */
-  later(label: string, shape: readonly number[], compute: () => Slice): GpuTensor {
+  later(
+    label: string,
+    shape: readonly number[],
+    compute: (self: GpuTensor) => Slice,
+  ): GpuTensor {
     const tensor = this.#keep(label, shape, {
       kind: "pending",
       compute: () => {
         this.pending.delete(tensor);
-        return compute();
+        return compute(tensor);
       },
     });
     this.pending.add(tensor);

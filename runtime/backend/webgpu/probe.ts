@@ -1,0 +1,123 @@
+/**
+ * The probe: small problems with known answers, run before a GPU is trusted. Matrices in every format,
+ * a step of rotation, storing and attention, and norms and gates are compared with the reference.
+ */
+import { createRng, seedFrom } from "../../rng.ts";
+import type { AttentionRow, Backend, DType, Ops, Tensor } from "../backend.ts";
+import { createCpuBackend } from "../cpu/mod.ts";
+
+/** Largest error relative to the largest value; weights are the same numbers in every format. */
+const TOLERANCE = 1e-4;
+
+/** One problem: what to compute, given how matrices are held. */
+type Problem = (
+  backend: Backend,
+  hold: (data: Float32Array) => Tensor,
+  denominator: number,
+) => Promise<Float32Array>;
+
+const DEPTH = 64, WIDTH = 48, TOKENS = 3;
+
+/** Fractions with this denominator; each block of 32 has a -1, so that its scale keeps them exact. */
+function weights(seed: number, denominator: number): Float32Array {
+  const rng = createRng(seedFrom(seed));
+  return Float32Array.from(
+    { length: WIDTH * DEPTH },
+    (_, i) =>
+      i % 32 === 0 ? -1 : Math.floor((2 * rng.next() - 1) * (denominator - 1)) / denominator,
+  );
+}
+
+function values(seed: number, size: number): Float32Array {
+  const rng = createRng(seedFrom(seed));
+  return Float32Array.from({ length: size }, () => 2 * rng.next() - 1);
+}
+
+const layer: Problem = async (backend, hold, denominator) => {
+  using x = backend.tensor("probe.x", [TOKENS, DEPTH], "f32", values(1, TOKENS * DEPTH));
+  using gain = backend.tensor("probe.gain", [DEPTH], "f32", values(2, DEPTH));
+  using bias = backend.tensor("probe.bias", [WIDTH], "f32", values(3, WIDTH));
+  using gate = hold(weights(4, denominator));
+  using up = hold(weights(5, denominator));
+  using y = backend.record((ops) => {
+    const normed = ops.rmsNorm(x, gain, 1e-5);
+    const gated = ops.swiglu(ops.linear(normed, gate), ops.linear(normed, up));
+    return ops.add(gated, ops.linear(x, gate, bias));
+  });
+  return await backend.read(y);
+};
+
+const HEADS = 4, KV_HEADS = 2, HEAD_DIM = 16, HISTORY = 70;
+
+const attention: Problem = async (backend) => {
+  const layout = { layers: 1, kvHeads: KV_HEADS, headDim: HEAD_DIM, pageSize: 8 };
+  using pool = backend.kvPool(layout, 16);
+  const pages = [Uint32Array.from({ length: 9 }, (_, i) => (i * 7 + 3) % 16)];
+  const upload = (seed: number, heads: number) =>
+    backend.tensor(
+      "probe.qkv",
+      [HISTORY, heads * HEAD_DIM],
+      "f32",
+      values(seed, HISTORY * heads * HEAD_DIM),
+    );
+  using q = upload(6, HEADS);
+  using k = upload(7, KV_HEADS);
+  using v = upload(8, KV_HEADS);
+  const rows: AttentionRow[] = [{
+    start: 0,
+    length: HISTORY,
+    granularity: "sequence",
+    pages,
+    counts: Uint32Array.of(HISTORY),
+  }];
+  const slots = [[Uint32Array.from({ length: HISTORY }, (_, s) => pages[0]![s >> 3]! * 8 + s % 8)]];
+  const positions = Uint32Array.from({ length: HISTORY }, (_, i) => i);
+  const frequencies = Float64Array.from({ length: HEAD_DIM / 2 }, (_, i) => 100 ** (-i / 8));
+  const rope = { headDim: HEAD_DIM, layout: "half" as const, frequencies };
+  using y = backend.record((ops: Ops) => {
+    const turned = ops.rope(q, positions, rope);
+    ops.kvWrite(pool, 0, ops.rope(k, positions, rope), v, rows, slots);
+    return ops.attention(turned, pool, 0, rows, { scale: 0.25, signals: [] });
+  });
+  return await backend.read(y);
+};
+
+/**
+ * Runs all problems.
+ *
+ * @returns what is wrong, undefined if nothing is
+ */
+export async function probe(backend: Backend): Promise<string | undefined> {
+  using reference = createCpuBackend();
+  const held = (on: Backend, dtype: DType) => (data: Float32Array) =>
+    on.tensor("probe.weight", [WIDTH, DEPTH], dtype, data);
+  try {
+    for (const dtype of ["f32", "f16", "q8", "q4"] as const) {
+      const denominator = dtype === "q8" ? 127 : 8;
+      const expected = await layer(reference, held(reference, "f32"), denominator);
+      const error = difference(
+        await layer(backend, held(backend, dtype), denominator),
+        expected,
+      );
+      if (!(error <= TOLERANCE)) return `a layer in ${dtype} is off by ${error.toExponential(1)}`;
+    }
+    const f32 = held(backend, "f32");
+    const error = difference(
+      await attention(backend, f32, 1),
+      await attention(reference, held(reference, "f32"), 1),
+    );
+    return error <= TOLERANCE ? undefined : `attention is off by ${error.toExponential(1)}`;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Largest error relative to the largest value. */
+function difference(actual: Float32Array, expected: Float32Array): number {
+  if (actual.length !== expected.length) return Infinity;
+  const size = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return expected.reduce((most, value, i) => {
+    const error = Math.abs(value - actual[i]!) / size;
+    return error <= most ? most : error; // NaN becomes the answer
+  }, 0);
+}
