@@ -256,6 +256,7 @@ function reading(
       silence.waiting();
       try {
         for (;;) {
+          if (parser.error) throw parser.error;
           const { done, value } = await Promise.race([reader.read(), gone.promise]);
           if (done) return undefined;
           const { lines } = parser;

@@ -10,7 +10,7 @@ export class SseError extends Error {
   override readonly name = "SseError";
 }
 
-/** Bounds in UTF-16 code units of text. */
+/** Bounds in bytes. */
 export interface SseLimits {
   /** @default 1 MiB */
   readonly event?: number;
@@ -20,77 +20,114 @@ export interface SseLimits {
 
 /** Takes bytes, gives the data of the events they complete. One per stream. */
 export interface SseParser {
-  /** @throws {SseError} */
+  /** Never throws: what came before a mistake is given out, then {@link error} is set. */
   push(bytes: Uint8Array): readonly string[];
   /** Lines so far, comments included: a sign of life where no event is complete. */
   readonly lines: number;
+  /** What is wrong with the stream; nothing is read after it. */
+  readonly error: SseError | undefined;
 }
 
 const MIB = 1024 * 1024;
-const COLON = 58, SPACE = 32;
+const LINE_FEED = 10, RETURN = 13, SPACE = 32, COLON = 58;
+const nothing = new Uint8Array();
 
 /** A parser at the beginning of a stream. */
 export function createSseParser({ event = MIB, total = 256 * MIB }: SseLimits = {}): SseParser {
-  const decoder = new TextDecoder("utf-8", { fatal: true }); // drops a byte-order mark at the start
-  let rest: string[] = []; // pieces of a line that is not complete, joined once it is
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let rest: Uint8Array[] = []; // pieces of a line that is not complete, joined once it is
   let restLength = 0;
   let data: string | undefined; // lines of the event that is not complete
   let seen = 0;
   let lines = 0;
-  let afterReturn = false; // the text so far ended with a carriage return
+  let afterReturn = false; // a line feed that comes next belongs to the line before
+  let error: SseError | undefined;
 
-  function line(text: string, out: string[]): void {
+  /** One whole line. No byte of a longer character looks like a line break, so none is cut. */
+  function line(bytes: Uint8Array, out: string[]): void {
     lines++;
-    if (text === "") {
+    if (bytes.length === 0) {
       if (data !== undefined) out.push(data);
       data = undefined;
       return;
     }
+    let text: string;
+    try {
+      text = decoder.decode(bytes);
+    } catch (cause) {
+      throw new SseError("the stream is not UTF-8", { cause });
+    }
+    if (lines === 1 && text.startsWith("\uFEFF")) text = text.slice(1);
     if (!text.startsWith("data")) return; // comment, or a field without use
     if (text.length > 4 && text.charCodeAt(4) !== COLON) return; // "database"
     const value = text.slice(text.charCodeAt(5) === SPACE ? 6 : 5);
     data = data === undefined ? value : `${data}\n${value}`;
-    if (data.length > event) throw new SseError(`an event is longer than ${event} characters`);
+    if (data.length > event) throw new SseError(`an event is longer than ${event} bytes`);
   }
 
-  function decode(bytes: Uint8Array): string {
-    try {
-      return decoder.decode(bytes, { stream: true });
-    } catch (cause) {
-      throw new SseError("the stream is not UTF-8", { cause });
+  function read(bytes: Uint8Array, out: string[]): void {
+    seen += bytes.length;
+    if (seen > total) throw new SseError(`the stream is longer than ${total} bytes`);
+    const hasReturns = bytes.includes(RETURN);
+    let start = 0;
+    if (afterReturn && bytes.length > 0) {
+      if (bytes[0] === LINE_FEED) start = 1;
+      afterReturn = false;
     }
-  }
-
-  /** Line breaks of all three kinds as "\n"; one that is split between two reads counts once. */
-  function normalise(text: string): string {
-    const fresh = afterReturn && text.startsWith("\n") ? text.slice(1) : text;
-    if (text !== "") afterReturn = text.endsWith("\r");
-    return fresh.includes("\r") ? fresh.replaceAll(/\r\n?/g, "\n") : fresh;
+    for (;;) {
+      const end = hasReturns ? nextBreak(bytes, start) : bytes.indexOf(LINE_FEED, start);
+      if (end < 0) break;
+      line(joined(rest, restLength, bytes.subarray(start, end)), out);
+      rest = [];
+      restLength = 0;
+      start = end + 1;
+      if (bytes[end] !== RETURN) continue;
+      if (start === bytes.length) afterReturn = true;
+      else if (bytes[start] === LINE_FEED) start++;
+    }
+    if (start < bytes.length) {
+      rest.push(bytes.slice(start));
+      restLength += bytes.length - start;
+    }
+    if (restLength > event) throw new SseError(`a line is longer than ${event} bytes`);
   }
 
   return {
     get lines() {
       return lines;
     },
+    get error() {
+      return error;
+    },
     push(bytes) {
-      const text = normalise(decode(bytes));
-      seen += text.length;
-      if (seen > total) throw new SseError(`the stream is longer than ${total} characters`);
       const out: string[] = [];
-      let start = 0;
-      for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", start)) {
-        const end = text.slice(start, at);
-        line(rest.length > 0 ? rest.join("") + end : end, out);
+      if (error) return out;
+      try {
+        read(bytes, out);
+      } catch (cause) {
+        if (!(cause instanceof SseError)) throw cause;
+        error = cause;
         rest = [];
-        restLength = 0;
-        start = at + 1;
       }
-      if (start < text.length) {
-        rest.push(text.slice(start));
-        restLength += text.length - start;
-      }
-      if (restLength > event) throw new SseError(`a line is longer than ${event} characters`);
       return out;
     },
   };
+}
+
+function nextBreak(bytes: Uint8Array, start: number): number {
+  for (let at = start; at < bytes.length; at++) {
+    if (bytes[at] === LINE_FEED || bytes[at] === RETURN) return at;
+  }
+  return -1;
+}
+
+function joined(pieces: readonly Uint8Array[], length: number, last: Uint8Array): Uint8Array {
+  if (pieces.length === 0) return last.length === 0 ? nothing : last;
+  const all = new Uint8Array(length + last.length);
+  let at = 0;
+  for (const piece of [...pieces, last]) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
 }

@@ -12,7 +12,9 @@ function parse(text: string | Uint8Array, cuts: readonly number[] = []): string[
   return ends.flatMap((end) => {
     const part = all.subarray(start, end);
     start = Math.max(start, end);
-    return [...parser.push(part)];
+    const events = parser.push(part);
+    if (parser.error && events.length === 0) throw parser.error;
+    return [...events];
   });
 }
 
@@ -53,10 +55,19 @@ Deno.test("SSE: what is not UTF-8 is refused", () => {
   }
 });
 
+Deno.test("SSE: what came before a mistake is given out, nothing after it", () => {
+  const parser = createSseParser();
+  const good = bytes("data: a\n\ndata: b\n\n");
+  const events = parser.push(Uint8Array.of(...good, ...bytes("data: "), 0xff, 10, 10, ...good));
+  assertEquals([events, parser.error?.message], [["a", "b"], "the stream is not UTF-8"]);
+  assertEquals(parser.push(good), []);
+});
+
 Deno.test("SSE: sizes of lines, events and streams are bounded", () => {
   const push = (limits: { event?: number; total?: number }, ...parts: string[]) => () => {
     const parser = createSseParser(limits);
     for (const part of parts) parser.push(bytes(part));
+    if (parser.error) throw parser.error;
   };
   push({ event: 10 }, "data: 0123456789\n\n")();
   assertThrows(push({ event: 10 }, "data: 0123456789a\n\n"), SseError, "event");
@@ -91,12 +102,15 @@ Deno.test("SSE: any bytes give events or an SseError, whatever the cuts", () => 
       fc.array(fc.nat(64), { maxLength: 6 }),
       (input, cuts) => {
         const attempt = (where: readonly number[]) => {
-          try {
-            return parse(input, where.filter((cut) => cut < input.length));
-          } catch (error) {
-            if (error instanceof SseError) return "refused";
-            throw error;
-          }
+          const parser = createSseParser();
+          const ends = [...where.filter((cut) => cut < input.length), input.length];
+          let start = 0;
+          const events = ends.sort((a, b) => a - b).flatMap((end) => {
+            const part = input.subarray(start, end);
+            start = end;
+            return [...parser.push(part)];
+          });
+          return [events, parser.error?.message];
         };
         assertEquals(attempt(cuts), attempt([]));
       },
