@@ -1,8 +1,9 @@
 /**
  * An executor that opens its model again after the device under it was lost.
  *
- * The step that was running fails with DeviceLostError, which callers may retry; later ones wait until
- * the model is back. What was in device memory is gone: the engine computes it again from tokens.
+ * The step that was running, or else the next one, fails with DeviceLostError, so that the engine
+ * hears that device memory is gone and computes it again from tokens; callers may retry. Later steps
+ * wait until the model is back.
  */
 import { ClosedError, DeviceLostError } from "../errors.ts";
 import type { Batch, BatchResult, Executor } from "./executor.ts";
@@ -51,6 +52,8 @@ class Recovery<E extends Executor> {
   #current: E | undefined;
   #back: Promise<void> = Promise.resolve();
   #isClosed = false;
+  /** Why the device was lost, until a step has failed with it. */
+  #untold: string | undefined;
   #wake: () => void = () => {};
 
   constructor(
@@ -74,18 +77,24 @@ class Recovery<E extends Executor> {
       throw new ClosedError("The executor was closed");
     }
     this.#current = executor;
-    lost?.then(() => this.#lose(executor));
+    lost?.then((reason) => this.#lose(executor, reason));
     return executor;
   }
 
   async execute(batch: Batch): Promise<BatchResult> {
     await this.#back;
+    const untold = this.#untold;
+    this.#untold = undefined;
+    if (untold !== undefined) throw new DeviceLostError(untold);
     const executor = this.#current;
     if (executor === undefined) throw new ClosedError("The executor was closed");
     try {
       return await executor.execute(batch);
     } catch (error) {
-      if (error instanceof DeviceLostError) this.#lose(executor);
+      if (error instanceof DeviceLostError) {
+        this.#lose(executor, error.reason);
+        this.#untold = undefined;
+      }
       throw error;
     }
   }
@@ -97,8 +106,9 @@ class Recovery<E extends Executor> {
     this.#current = undefined;
   }
 
-  #lose(executor: E): void {
+  #lose(executor: E, reason: string): void {
     if (this.#current !== executor || this.#isClosed) return;
+    this.#untold = reason;
     this.#current = undefined;
     this.#onReady(false);
     this.#back = this.#reopen(executor);

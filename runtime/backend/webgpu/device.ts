@@ -82,10 +82,9 @@ export class Gpu implements Disposable {
   }
 
   /** The error behind a rejected promise of the device. */
-  explain(error: unknown): Error {
-    if (this.#lost === undefined && error instanceof Error && /lost|destroy/i.test(error.message)) {
-      this.#lose(error.message);
-    }
+  async explain(error: unknown): Promise<Error> {
+    // News of a loss may arrive after the errors it causes.
+    if (!this.isLost) await new Promise((resolve) => setImmediate(resolve));
     try {
       this.check();
     } catch (known) {

@@ -72,7 +72,7 @@ export class Readback implements Disposable {
       return data;
     } catch (error) {
       this.#drop(staging);
-      throw this.#gpu.explain(error);
+      throw await this.#gpu.explain(error);
     }
   }
 

@@ -47,11 +47,6 @@ function errorOf(actual: Float32Array, expected: Float32Array): number {
   return Math.max(...expected.map((value, i) => Math.abs(value - actual[i]!))) / size;
 }
 
-/** Length of the difference of two rows, relative to the length of the expected one. */
-function distanceOf(actual: Float32Array, expected: Float32Array): number {
-  return Math.hypot(...expected.map((value, i) => value - actual[i]!)) / Math.hypot(...expected);
-}
-
 for (const name of names) {
   const { tokens } = cases[name]!;
 
