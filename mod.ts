@@ -11,18 +11,32 @@
  */
 import { pathToFileURL } from "node:url";
 import { kvRateStore } from "./rate_store_kv.ts";
-import { type AppDeps, createApp, type LogEvent } from "./routes/mod.ts";
+import {
+  embeddedRoot,
+  hubOptions,
+  LocalModels,
+  MemoryBudgetError,
+  sumStats,
+} from "./local_models.ts";
+import {
+  type Admin,
+  ApiError,
+  type AppDeps,
+  createApp,
+  createShared,
+  type LogEvent,
+  type Shared,
+} from "./routes/mod.ts";
 import {
   createCompileWorker,
   createDeadline,
   type HubOptions,
-  type LoadedModel,
-  loadModel,
   loadTokenizer,
   resolveModelPath,
   selectBackend,
 } from "./runtime/local.ts";
 import {
+  type Catalog,
   type Config,
   ConfigError,
   type ConfigInput,
@@ -69,15 +83,22 @@ export interface Gateway extends AsyncDisposable {
   readonly backend: string;
   readonly models: readonly ModelInfo[];
   fetch(request: Request): Response | Promise<Response>;
-  /** Makes /ready answer 503, so that balancers stop sending. */
+  /**
+   * Makes /ready answer 503 and refuses new requests; running ones may go on for `limits.drain_ms`
+   * and are then ended by an error event.
+   */
   drain(): void;
+  /**
+   * Takes on another configuration: keys, limits, aliases, models, upstreams. Requests that run go on
+   * as they began. Nothing changes if it throws.
+   *
+   * @throws {ConfigError} naming what cannot be used, or what only a restart can change
+   */
+  reload(input: ConfigInput): Promise<void>;
 }
 
 /** Version of the gateway, as deno.json says. */
 export const version = "0.1.0";
-
-/** Folder of the models that ship with the repository. */
-const embeddedRoot = decodeURIComponent(new URL("./models/", import.meta.url).pathname);
 
 /**
  * Loads the configured models and builds the app.
@@ -89,46 +110,217 @@ export async function createGateway(
   input: ConfigInput = {},
   options: GatewayOptions = {},
 ): Promise<Gateway> {
+  const config = checkedConfig(input, options);
+  const backend = await backendName(config.backend);
+  const { log = () => {}, thread = "worker" } = options;
+  const hub = () => hubOptions(config, options.env ?? (() => undefined), options.onProgress);
+  const locals = new LocalModels({ config, backend, thread, hub, log });
+  const process: Process = {
+    options,
+    locals,
+    predicates: await loadPredicates(config),
+    constraints: compilerFor(config, thread === "own" ? undefined : createCompileWorker()),
+    kv: config.rates === "kv" ? await Deno.openKv(config.rates_path) : undefined,
+    state: { isReady: true, end: new AbortController() },
+  };
+  try {
+    for (const text of config.models) await loadAtStart(locals, text);
+    return new RunningGateway(process, backend, await serve(process, config, undefined));
+  } catch (error) {
+    await closeProcess(process);
+    throw error;
+  }
+}
+
+/** What lives as long as the gateway. */
+interface Process {
+  readonly options: GatewayOptions;
+  readonly locals: LocalModels;
+  readonly predicates: AppDeps["predicates"];
+  readonly constraints: ReturnType<typeof compilerFor>;
+  readonly kv: Deno.Kv | undefined;
+  readonly state: { isReady: boolean; readonly end: AbortController };
+}
+
+/** What a configuration makes of it. */
+interface Serving {
+  readonly config: Config;
+  readonly upstreams: readonly Upstream[];
+  readonly shared: Shared;
+  readonly app: ReturnType<typeof createApp>;
+  readonly catalog: Catalog;
+}
+
+class RunningGateway implements Gateway {
+  readonly backend: string;
+  readonly #process: Process;
+  #serving: Serving;
+  #drainTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Reloads follow each other. */
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(process: Process, backend: string, serving: Serving) {
+    this.#process = process;
+    this.backend = backend;
+    this.#serving = serving;
+  }
+
+  get config(): Config {
+    return this.#serving.config;
+  }
+
+  get models(): readonly ModelInfo[] {
+    return this.#serving.catalog.list();
+  }
+
+  fetch(request: Request): Response | Promise<Response> {
+    return this.#serving.app.fetch(request);
+  }
+
+  drain(): void {
+    const { state } = this.#process;
+    if (!state.isReady) return;
+    state.isReady = false;
+    const end = () => state.end.abort();
+    this.#drainTimer = setTimeout(end, this.config.limits.drain_ms);
+  }
+
+  reload(input: ConfigInput): Promise<void> {
+    const done = this.#tail.then(() => this.#reload(input));
+    this.#tail = done.catch(() => {});
+    return done;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#drainTimer);
+    this.#process.state.isReady = false;
+    await this.#tail;
+    for (const upstream of this.#serving.upstreams) upstream[Symbol.dispose]();
+    await closeProcess(this.#process);
+  }
+
+  async #reload(input: ConfigInput): Promise<void> {
+    const { locals, options } = this.#process;
+    const before = this.#serving;
+    const config = checkedConfig(input, options);
+    requireReloadable(before.config, config);
+    const fresh = config.models.filter((text) => locals.find(text) === undefined);
+    locals.configure(config);
+    try {
+      for (const text of fresh) await loadAtStart(locals, text);
+      this.#serving = await serve(this.#process, config, before);
+    } catch (error) {
+      locals.configure(before.config);
+      for (const text of fresh) await locals.unload(text);
+      throw error;
+    }
+    const isKept = (upstream: Upstream) => this.#serving.upstreams.includes(upstream);
+    for (const upstream of before.upstreams) if (!isKept(upstream)) upstream[Symbol.dispose]();
+    const gone = before.config.models.filter((text) => !locals.names.includes(text));
+    for (const text of gone) await locals.unload(text);
+  }
+}
+
+/** @throws {ConfigError} for everything that can be seen without loading a model */
+function checkedConfig(input: ConfigInput, { env = () => undefined }: GatewayOptions): Config {
   const config = parseConfig(input, "configuration");
-  const env = options.env ?? (() => undefined);
   requireStrategy("default_strategy", config.default_strategy, {});
   requireSafeBinding(config);
   readKeys(config, env);
-  const backend = await backendName(config.backend);
-  const models = await loadAll(config, backend, env, options);
-  const upstreams = await openUpstreams(config, env, options);
-  const catalog = createCatalog([...models, ...upstreams]);
-  const state = { ready: true };
-  const kv = config.rates === "kv" ? await Deno.openKv(config.rates_path) : undefined;
-  const calibrations = await readCalibrations(config);
-  const predicates = await loadPredicates(config);
-  const isAlone = options.thread === "own";
-  const constraints = compilerFor(config, isAlone ? undefined : createCompileWorker());
-  const app = createApp(appDeps({ ...config, calibrations }, {
-    catalog,
-    env,
-    version,
-    ...kv === undefined ? {} : { rates: kvRateStore(kv) },
-    constraints,
-    ...predicates === undefined ? {} : { predicates },
-    isReady: () => state.ready,
-    engineStats: () => sumStats(models),
-    log: options.log ?? (() => {}),
-  }));
+  return config;
+}
+
+/** Keys that the process is built on. */
+const fixedKeys = [
+  "host",
+  "port",
+  "backend",
+  "context",
+  "kv_bytes",
+  "cache_dir",
+  "rates",
+  "rates_path",
+  "predicates",
+] as const;
+
+/** @throws {ConfigError} */
+function requireReloadable(before: Config, after: Config): void {
+  const changed = fixedKeys.find((key) =>
+    JSON.stringify(before[key]) !== JSON.stringify(after[key])
+  );
+  if (changed === undefined) return;
+  throw new ConfigError(changed, `Cannot change "${changed}" while the gateway runs: restart it`);
+}
+
+/** At the start a budget that is too small is a mistake in the configuration. */
+async function loadAtStart(locals: LocalModels, text: string): Promise<void> {
+  if (locals.find(text) !== undefined) {
+    throw new ConfigError("models", `Invalid "models": "${text}" is given twice`);
+  }
+  try {
+    await locals.load(text, { evict: false });
+  } catch (error) {
+    if (!(error instanceof MemoryBudgetError)) throw error;
+    throw new ConfigError("memory_bytes", `Invalid "memory_bytes": ${error.message}`);
+  }
+}
+
+/** Builds the app of a configuration. @throws {ConfigError} */
+async function serve(
+  { options, locals, predicates, constraints, kv, state }: Process,
+  config: Config,
+  before: Serving | undefined,
+): Promise<Serving> {
+  const { env = () => undefined, log = () => {} } = options;
+  const isSame = before !== undefined &&
+    JSON.stringify(before.config.upstreams) === JSON.stringify(config.upstreams);
+  const upstreams = isSame ? before.upstreams : await openUpstreams(config, env, options);
+  try {
+    const catalog = createCatalog(() => [...locals.loaded, ...upstreams]);
+    const calibrations = await readCalibrations(config);
+    const deps = appDeps({ ...config, calibrations }, {
+      catalog,
+      env,
+      version,
+      ...kv === undefined ? {} : { rates: kvRateStore(kv) },
+      constraints,
+      ...predicates === undefined ? {} : { predicates },
+      admin: administration(locals),
+      isReady: () => state.isReady && locals.loaded.every((model) => model.isReady()),
+      isDraining: () => !state.isReady,
+      endSignal: state.end.signal,
+      engineStats: () => sumStats(locals.loaded),
+      log,
+    });
+    const shared = before?.shared ?? createShared(deps);
+    return { config, upstreams, shared, catalog, app: createApp(deps, shared) };
+  } catch (error) {
+    if (!isSame) { for (const upstream of upstreams) upstream[Symbol.dispose](); }
+    throw error;
+  }
+}
+
+function administration(locals: LocalModels): Omit<Admin, "digest"> {
   return {
-    config,
-    backend,
-    models: catalog.list(),
-    fetch: (request) => app.fetch(request),
-    drain: () => void (state.ready = false),
-    async [Symbol.asyncDispose]() {
-      state.ready = false;
-      kv?.close();
-      constraints.close();
-      for (const upstream of upstreams) upstream[Symbol.dispose]();
-      for (const model of models) await model[Symbol.asyncDispose]();
+    models: () => locals.names.map((name) => ({ name, id: locals.find(name) })),
+    async load(name) {
+      try {
+        return await locals.load(name);
+      } catch (error) {
+        if (!(error instanceof MemoryBudgetError)) throw error;
+        throw new ApiError(503, "overloaded", error.message, {
+          headers: { "retry-after": "60", "x-should-retry": "false" },
+        });
+      }
     },
+    unload: (name) => locals.unload(name),
   };
+}
+
+async function closeProcess({ locals, constraints, kv }: Process): Promise<void> {
+  kv?.close();
+  constraints.close();
+  await locals[Symbol.asyncDispose]();
 }
 
 /** The backend that a setting stands for on this machine. @throws {NotFoundError} */
@@ -191,7 +383,7 @@ async function openUpstreams(
   const tokenizers = new Map(
     await Promise.all(
       namedTokenizers(config).map(async (name) => {
-        const hub = () => hubOptions(config, env, options);
+        const hub = () => hubOptions(config, env, options.onProgress);
         const { path } = await resolveModelPath(name, { embeddedRoot, hub });
         return [name, await loadTokenizer(path)] as const;
       }),
@@ -203,108 +395,6 @@ async function openUpstreams(
   await Promise.all(upstreams.map((upstream) => upstream.probe()));
   for (const upstream of upstreams) upstream.watch();
   return upstreams;
-}
-
-async function loadAll(
-  config: Config,
-  backend: string,
-  env: (name: string) => string | undefined,
-  options: GatewayOptions,
-): Promise<LoadedModel[]> {
-  const loaded: LoadedModel[] = [];
-  try {
-    for (const text of config.models) {
-      const hub = () => hubOptions(config, env, options);
-      const source = await resolveModelPath(text, { embeddedRoot, hub });
-      if (loaded.some((model) => model.info.id === source.id)) {
-        throw new ConfigError("models", `Invalid "models": "${source.id}" is given twice`);
-      }
-      if (source.stale) {
-        options.log?.({ level: "warn", event: "hub_unreachable", model: source.id });
-      }
-      const draft = `${source.id}-draft`;
-      loaded.push(
-        await loadModel(source.path, {
-          id: source.id,
-          backend,
-          thread: options.thread ?? "worker",
-          context: config.context,
-          kvBytes: config.kv_bytes,
-          created: source.created,
-          ownedBy: source.origin === "embedded" ? "decant" : source.origin,
-          draft: config.models.includes(draft) ? draft : undefined,
-        }),
-      );
-    }
-    return loaded;
-  } catch (error) {
-    for (const model of loaded) await model[Symbol.asyncDispose]();
-    throw error;
-  }
-}
-
-/** Gauges for /metrics, summed over the models of this process. */
-function sumStats(models: readonly LoadedModel[]): Record<string, number> {
-  const sum: Record<string, number> = {};
-  const add = (name: string, value: number) => sum[name] = (sum[name] ?? 0) + value;
-  for (const { engine } of models) {
-    const { steps, rows, tokens, openSessions, waitingAsks, preemptions, pages, prefix } = engine
-      .stats();
-    add("engine_steps", steps);
-    add("engine_rows", rows);
-    add("engine_tokens", tokens);
-    add("sessions_open", openSessions);
-    add("asks_waiting", waitingAsks);
-    add("preemptions", preemptions);
-    add("kv_pages", pages.total);
-    add("kv_pages_free", pages.free);
-    add("kv_pages_cached", pages.cached);
-    add("prefix_cache_lookups", prefix.lookups);
-    add("prefix_cache_hit_tokens", prefix.hitTokens);
-  }
-  return sum;
-}
-
-const hubClock: HubOptions["clock"] = {
-  now: () => performance.now(),
-  wait: (ms, signal) =>
-    new Promise((resolve, reject) => {
-      const cancel = () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      };
-      const timer = setTimeout(() => {
-        signal.removeEventListener("abort", cancel);
-        resolve();
-      }, ms);
-      if (signal.aborted) cancel();
-      else signal.addEventListener("abort", cancel, { once: true });
-    }),
-};
-
-function hubOptions(
-  config: Config,
-  env: (name: string) => string | undefined,
-  { onProgress }: GatewayOptions,
-): HubOptions {
-  const token = env("HF_TOKEN");
-  return {
-    endpoint: env("HF_ENDPOINT") ?? "https://huggingface.co",
-    cacheFolder: config.cache_dir ?? defaultCacheDir(env),
-    fetch,
-    clock: hubClock,
-    retries: 5, // half a minute: a start should not hang for long
-    ...(token === undefined ? {} : { token }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-  };
-}
-
-function defaultCacheDir(env: (name: string) => string | undefined): string {
-  const home = env("HOME") ?? env("USERPROFILE");
-  if (home === undefined) {
-    throw new ConfigError("cache_dir", 'Set "cache_dir": there is no home folder to download to');
-  }
-  return `${home}/.cache/decant/hub`;
 }
 
 let served: Promise<Gateway> | undefined;

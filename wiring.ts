@@ -2,7 +2,13 @@
  * From a configuration to what the HTTP floor is given. Web standards only: `mod.ts` and `edge.ts`
  * both go through here.
  */
-import { type AppDeps, defaultLimits, type KeyGrant, type Limits } from "./routes/mod.ts";
+import {
+  type Admin,
+  type AppDeps,
+  defaultLimits,
+  type KeyGrant,
+  type Limits,
+} from "./routes/mod.ts";
 import {
   type Catalog,
   type CompileChannel,
@@ -20,20 +26,33 @@ import { type Calibration, getStrategy, parseCalibration, parseParams } from "./
 export interface Parts extends
   Pick<
     AppDeps,
-    "catalog" | "isReady" | "isDraining" | "engineStats" | "rates" | "log" | "predicates"
+    | "catalog"
+    | "isReady"
+    | "isDraining"
+    | "endSignal"
+    | "engineStats"
+    | "rates"
+    | "log"
+    | "predicates"
   > {
   readonly version: string;
   /** @default compiles in this thread */
   readonly constraints?: ConstraintCompiler | undefined;
   readonly env: (name: string) => string | undefined;
+  /** What administration can do, where there is a key for it. */
+  readonly admin?: Omit<Admin, "digest"> | undefined;
 }
 
 /** @throws {ConfigError} if keys or aliases stand for something that is not there */
-export function appDeps(config: Config, { env, ...parts }: Parts): AppDeps {
+export function appDeps(config: Config, { env, admin, ...parts }: Parts): AppDeps {
+  const { admin_key_env: adminKey } = config;
   const served = parts.catalog.list().map(({ id }) => id);
   return {
     ...parts,
     constraints: parts.constraints ?? compilerFor(config),
+    ...admin === undefined || adminKey === undefined ? {} : {
+      admin: { ...admin, digest: readSecret("admin_key_env", adminKey, env) },
+    },
     apiKeys: readKeys(config, env),
     keys: readGrants(config, env, served),
     aliases: readAliases(config, parts.catalog),

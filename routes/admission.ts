@@ -1,5 +1,5 @@
 /** A request's place at a model, its deadline, and everything that may end it early. */
-import { clientClosed, deadlineExceeded } from "./errors.ts";
+import { clientClosed, deadlineExceeded, shuttingDown } from "./errors.ts";
 import { ApiError, invalidValue } from "./errors.ts";
 import type { AppDeps, Clock } from "./deps.ts";
 import type { Ticket } from "./queue.ts";
@@ -56,6 +56,8 @@ export function openWork(
   const leave = () => abort("client", clientClosed());
   client.addEventListener("abort", leave, { once: true });
   const detachClient = () => client.removeEventListener("abort", leave);
+  const stop = () => abort("shutdown", shuttingDown());
+  deps.endSignal?.addEventListener("abort", stop, { once: true });
   const cancelDeadline = deadline(deps.clock, timeoutMs, abort);
   const endLease = leases.open(() => {
     closed = true; // whoever worked here is gone, timers and all
@@ -70,6 +72,7 @@ export function openWork(
       if (closed) return;
       closed = true;
       detachClient();
+      deps.endSignal?.removeEventListener("abort", stop);
       cancelDeadline();
       endLease();
       place.leave();
@@ -81,9 +84,7 @@ export function openWork(
 export function requireReady(deps: AppDeps): void {
   if (deps.isReady()) return;
   throw deps.isDraining?.() ?? false
-    ? new ApiError(503, "shutting_down", "The gateway is shutting down", {
-      headers: { "retry-after": "5" },
-    })
+    ? shuttingDown()
     : new ApiError(503, "model_loading", "The gateway is not ready", {
       headers: { "retry-after": "1" },
     });

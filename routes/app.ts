@@ -1,6 +1,7 @@
 /** The HTTP application: which path leads where, and what happens around every request. */
 import { Hono, type MiddlewareHandler } from "hono";
 import { createConstraintCompiler } from "../runtime/mod.ts";
+import { adminModels, loadOne, unloadOne } from "./admin.ts";
 import { acceptedKeys, authenticate } from "./auth.ts";
 import { chatCompletions } from "./chat_completions.ts";
 import { completions } from "./completions.ts";
@@ -21,7 +22,7 @@ import { docs, startPage } from "./start_page.ts";
 import { chatSchema } from "./schema/chat.ts";
 import { completionSchema, detokenizeSchema, tokenizeSchema } from "./schema/completions.ts";
 import { ignoredHeader } from "./schema/support.ts";
-import type { AppContext, Handler, Services } from "./services.ts";
+import type { AppContext, Handler, Services, Shared } from "./services.ts";
 import { anybody } from "./auth.ts";
 import { type AppEnv, requestId, type RequestState, stateHeaders } from "./state.ts";
 import { getOneStrategy, listAllStrategies } from "./strategies.ts";
@@ -34,8 +35,11 @@ export interface Route {
   readonly method: "GET" | "POST";
   /** Hono pattern. */
   readonly path: string;
-  /** "public" = no key needed. Everything else needs one, where keys are configured. */
-  readonly access: "public" | "key";
+  /**
+   * "public" = no key needed. Everything else needs one, where keys are configured; "admin" needs the
+   * admin key, and is not there without one.
+   */
+  readonly access: "public" | "key" | "admin";
   readonly handler: Handler;
 }
 
@@ -54,6 +58,9 @@ export const routes: readonly Route[] = [
   { method: "GET", path: "/v1/strategies/:name", access: "key", handler: getOneStrategy },
   { method: "POST", path: "/v1/chat/completions", access: "key", handler: chatCompletions },
   { method: "POST", path: "/v1/completions", access: "key", handler: completions },
+  { method: "GET", path: "/admin/models", access: "admin", handler: adminModels },
+  { method: "POST", path: "/admin/models/load", access: "admin", handler: loadOne },
+  { method: "POST", path: "/admin/models/unload", access: "admin", handler: unloadOne },
   { method: "POST", path: "/tokenize", access: "key", handler: tokenize },
   { method: "POST", path: "/detokenize", access: "key", handler: detokenize },
 ];
@@ -61,9 +68,11 @@ export const routes: readonly Route[] = [
 /**
  * The gateway as a Hono app. It uses web standards only, so that it runs wherever `fetch` handlers
  * do.
+ *
+ * @param shared what outlives this app, where another one follows it with a new configuration
  */
-export function createApp(deps: AppDeps): Hono<AppEnv> {
-  const services = createServices(deps);
+export function createApp(deps: AppDeps, shared: Shared = createShared(deps)): Hono<AppEnv> {
+  const services = createServices(deps, shared);
   const app = new Hono<AppEnv>();
   app.use(shell(services));
   for (const route of routes) {
@@ -78,15 +87,22 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   return app;
 }
 
-function createServices(deps: AppDeps): Services {
+/** Counters, queue and budgets at zero. */
+export function createShared(deps: AppDeps): Shared {
+  return {
+    metrics: createMetrics(),
+    queue: createQueue(),
+    leases: createLeases(deps.clock, deps.limits.placeLeaseMs),
+    telemetry: createTelemetry(deps.version ?? "0", deps.clock),
+    rates: deps.rates ?? memoryRateStore(),
+  };
+}
+
+function createServices(deps: AppDeps, shared: Shared): Services {
   const { limits } = deps;
   return {
     deps,
-    metrics: createMetrics(),
-    queue: createQueue(),
-    leases: createLeases(deps.clock, limits.placeLeaseMs),
-    telemetry: createTelemetry(deps.version ?? "0", deps.clock),
-    rates: deps.rates ?? memoryRateStore(),
+    ...shared,
     constraints: deps.constraints ?? createConstraintCompiler(),
     schemas: {
       chat: chatSchema(limits),
@@ -136,7 +152,10 @@ async function handle(route: Route, c: AppContext, services: Services): Promise<
   state.route = route.path;
   nameServerSpan(route.method, route.path);
   if (route.access !== "public") {
-    state.caller = await authenticate(c.req.raw.headers, acceptedKeys(services.deps));
+    const { admin } = services.deps;
+    const isAdmin = route.access === "admin" && admin !== undefined;
+    const keys = isAdmin ? [{ digest: admin.digest }] : acceptedKeys(services.deps);
+    state.caller = await authenticate(c.req.raw.headers, keys);
     if (route.method === "POST") await takeRequest(services, state);
   }
   return await route.handler(c, services);

@@ -2,6 +2,7 @@
 import type { Catalog, ConstraintCompiler } from "../runtime/mod.ts";
 import type { Calibration } from "../strategies/mod.ts";
 import type { Predicates } from "./constraint.ts";
+import type { Admin } from "./admin.ts";
 import type { Room } from "./queue.ts";
 import type { RateStore } from "./rates.ts";
 
@@ -157,6 +158,10 @@ export interface AppDeps {
   randomSeed(): bigint;
   /** False while models load or the gateway drains. */
   isReady(): boolean;
+  /** Who may load and unload models, and how. @default nobody */
+  readonly admin?: Admin;
+  /** Ends every request that is still running, when the gateway has to stop. @default never */
+  readonly endSignal?: AbortSignal;
   /** True while the gateway finishes what runs and takes nothing new. @default never */
   isDraining?(): boolean;
   /** Further gauges for `/metrics`: name without prefix -> value. */

@@ -1,6 +1,7 @@
 /** Error class -> HTTP status and OpenAI error object. The only file that knows both. */
 import {
   CapabilityError,
+  ClosedError,
   ConstraintError,
   ContextLengthError,
   DeviceLostError,
@@ -107,6 +108,13 @@ export function deadlineExceeded(ms: number): ApiError {
   });
 }
 
+/** The gateway ends; another instance may answer. */
+export function shuttingDown(): ApiError {
+  return new ApiError(503, "shutting_down", "The gateway is shutting down", {
+    headers: { "retry-after": "5" },
+  });
+}
+
 /** How {@link toApiError} reads what it is given. */
 export interface ErrorContext {
   readonly requestId: string;
@@ -170,6 +178,12 @@ function fromEngine(error: unknown): ApiError | undefined {
     // The same request will never fit: `x-should-retry` stops clients that retry every 503.
     return new ApiError(503, "overloaded", error.message, {
       headers: { "retry-after": "60", "x-should-retry": "false" },
+    });
+  }
+  if (error instanceof ClosedError) {
+    return new ApiError(503, "model_loading", "The model was unloaded", {
+      headers: { "retry-after": "5" },
+      cause: error,
     });
   }
   if (error instanceof DeviceLostError) {

@@ -1,5 +1,8 @@
 /** What mod.ts at the root may import from the HTTP floor. */
-export { createApp } from "./app.ts";
+export type { Admin } from "./admin.ts";
+export { createApp, createShared } from "./app.ts";
+export { ApiError } from "./errors.ts";
+export type { Shared } from "./services.ts";
 export {
   type Alias,
   type AppDeps,
@@ -10,5 +13,5 @@ export {
   type Limits,
   type LogEvent,
 } from "./deps.ts";
-export { fullPolicy } from "./kv.ts";
 export { type Bucket, memoryRateStore, type RateStore } from "./rates.ts";
+export { fullPolicy } from "./kv.ts";

@@ -1,5 +1,6 @@
 /** `GET /openapi.json`: made from the schemas that validate. */
-import { z } from "zod";
+import * as z from "zod";
+import { acceptedKeys } from "./auth.ts";
 import * as responses from "./schema/responses.ts";
 import type { AppContext, Schemas, Services } from "./services.ts";
 
@@ -43,14 +44,24 @@ export const operations: readonly Operation[] = [
     responses.strategyListSchema,
   ),
   op("get", "/v1/strategies/{name}", "One strategy", responses.strategySchema),
-  {
-    ...op("post", "/tokenize", "Token ids of a text or a chat", responses.tokenizeResponseSchema),
-    request: "tokenize",
-  },
-  {
-    ...op("post", "/detokenize", "Text of token ids", responses.detokenizeResponseSchema),
-    request: "detokenize",
-  },
+  op(
+    "get",
+    "/admin/models",
+    "Models of the configuration (admin key)",
+    responses.adminModelsSchema,
+  ),
+  op(
+    "post",
+    "/admin/models/load",
+    "Load a model of the configuration; idle ones make room (admin key)",
+    responses.adminModelSchema,
+  ),
+  op(
+    "post",
+    "/admin/models/unload",
+    "Unload a model when what it runs has finished (admin key)",
+    responses.adminModelSchema,
+  ),
   { ...op("get", "/health", "Whether the process answers", responses.statusSchema), public: true },
   { ...op("get", "/ready", "Whether models are loaded", responses.statusSchema), public: true },
   op("get", "/metrics", "Counters in Prometheus' text format", "text/plain"),
@@ -81,7 +92,7 @@ export function describeApi({ schemas, deps }: Services): Record<string, unknown
   for (const operation of operations) {
     (paths[operation.path] ??= {})[operation.method] = describe(operation, schemas);
   }
-  const withKey = deps.apiKeys.length > 0;
+  const withKey = acceptedKeys(deps).length > 0;
   return {
     openapi: "3.1.0",
     info: {

@@ -19,14 +19,18 @@ export interface Schemas {
   readonly detokenize: ReturnType<typeof detokenizeSchema>;
 }
 
-/** The gateway's parts that live as long as the app. */
-export interface Services {
-  readonly deps: AppDeps;
+/** What outlives a change of the configuration. */
+export interface Shared {
   readonly metrics: Metrics;
   readonly queue: Queue;
   readonly leases: Leases;
   readonly telemetry: Telemetry;
   readonly rates: RateStore;
+}
+
+/** The gateway's parts that live as long as the app. */
+export interface Services extends Shared {
+  readonly deps: AppDeps;
   readonly schemas: Schemas;
   readonly constraints: ConstraintCompiler;
 }

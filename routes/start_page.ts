@@ -1,4 +1,5 @@
 /** `GET /`: what is served here, as one page without scripts or outside assets. */
+import { acceptedKeys } from "./auth.ts";
 import { describeStrategy, listStrategies } from "../strategies/mod.ts";
 import { type Html, html } from "./html.ts";
 import { operations } from "./openapi.ts";
@@ -8,7 +9,7 @@ import type { AppContext, Services } from "./services.ts";
 /** The start page. */
 export async function startPage(c: AppContext, { deps }: Services): Promise<Response> {
   const base = new URL(c.req.url).origin;
-  const isOpen = deps.apiKeys.length === 0;
+  const isOpen = acceptedKeys(deps).length === 0;
   const body = html`
     <header>
       <h1>Decant</h1>

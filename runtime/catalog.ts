@@ -53,14 +53,19 @@ export interface Catalog {
   get(id: string): CatalogEntry;
 }
 
-/** A catalog of fixed entries. The first one is the default. */
-export function createCatalog(entries: readonly CatalogEntry[]): Catalog {
-  const byId = new Map(entries.map((entry) => [entry.info.id, entry]));
+/**
+ * A catalog of these entries, or of those there are whenever it is asked. The first one is the
+ * default.
+ */
+export function createCatalog(
+  entries: readonly CatalogEntry[] | (() => readonly CatalogEntry[]),
+): Catalog {
+  const current = typeof entries === "function" ? entries : () => entries;
   return {
-    list: () => entries.map((entry) => entry.info),
+    list: () => current().map((entry) => entry.info),
     get(id) {
-      const entry = byId.get(id);
-      if (!entry) throw new NotFoundError("model", id, [...byId.keys()]);
+      const entry = current().find(({ info }) => info.id === id);
+      if (!entry) throw new NotFoundError("model", id, current().map(({ info }) => info.id));
       return entry;
     },
   };

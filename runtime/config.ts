@@ -2,7 +2,7 @@
  * The configuration: one object, one schema. Flags and environment variables override single fields
  * in mod.ts; nothing else reads them.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { upstreamSchema } from "./config_upstreams.ts";
 import { nearest } from "./nearest.ts";
 
@@ -35,6 +35,8 @@ const limits = z.strictObject({
     .describe("Requests of one API key at work at once"),
   key_queued: z.int().min(0).max(10_000).default(16)
     .describe("Requests of one API key that wait; more get 429"),
+  drain_ms: z.int().min(0).max(3_600_000).default(30_000)
+    .describe("How long running requests may go on when the gateway is told to stop, in ms"),
   constraint_ms: z.int().min(10).max(60_000).default(2_000)
     .describe("Longest time to compile one constraint or to check one finished text, in ms"),
   predicate_ms: z.int().min(1).max(10_000).default(50)
@@ -88,6 +90,12 @@ export const configSchema = z.strictObject({
     .describe("Name of the environment variable with the API key; several keys: comma-separated"),
   keys: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), apiKey).default({})
     .describe("Further API keys by a name of your choice, and what each may do"),
+  admin_key_env: environmentName.optional()
+    .describe("Name of the environment variable with the admin key; without it /admin is off"),
+  on_demand: z.array(z.string().min(1)).default([])
+    .describe("Models that are not loaded at the start, but may be through /admin/models/load"),
+  memory_bytes: z.int().min(1024 * 1024).optional()
+    .describe("Budget of all models: their files, and kv_bytes for each; default: none"),
   rates: z.enum(["memory", "kv"]).default("memory")
     .describe("Where budgets per minute are counted; kv shares them between instances"),
   rates_path: z.string().min(1).optional()

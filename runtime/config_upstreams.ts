@@ -1,5 +1,5 @@
 /** The part of the configuration about models that are computed elsewhere. */
-import { z } from "zod";
+import * as z from "zod";
 
 const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/);
 

@@ -5,7 +5,7 @@
  * Differs: two hidden layers of 32 instead of five of unknown size; sum, mean and length are features
  * beside the quantiles.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { quantileOf } from "./_quantile.ts";
 
 /** Levels of the quantiles among the features. */

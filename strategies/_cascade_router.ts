@@ -5,7 +5,7 @@
  * Source: the idea of Ong et al. 2024, "RouteLLM", https://arxiv.org/abs/2406.18665. Differs: no
  * embeddings, so that it needs no further model; it estimates how much better the large answer is.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Number of hashed features. */
 export const routerBuckets = 512;

@@ -6,7 +6,7 @@
  * Source: Gupta et al. 2024, "Language Model Cascades: Token-Level Uncertainty and Beyond",
  * https://arxiv.org/abs/2404.10136, section 3 (Chow-Sum, Chow-Average, Chow-Quantile, post-hoc rules).
  */
-import { z } from "zod";
+import * as z from "zod";
 import { featuresOf, forward, networkSchema } from "./_cascade_network.ts";
 import { quantileOf } from "./_quantile.ts";
 import { routerSchema, routerScore } from "./_cascade_router.ts";

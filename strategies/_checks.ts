@@ -7,7 +7,7 @@ import {
   type LanguageModel,
   requireCapabilities,
 } from "../runtime/mod.ts";
-import { z } from "zod";
+import * as z from "zod";
 import type { RunRequest } from "./run.ts";
 import { type Roles, type Strategy, usedRoles } from "./strategy.ts";
 import { StrategyParamError } from "./_errors.ts";

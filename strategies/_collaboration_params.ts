@@ -1,5 +1,5 @@
 /** Parameters of `speculative-cascade`, and which of them go together. */
-import { z } from "zod";
+import * as z from "zod";
 import { StrategyParamError } from "./_errors.ts";
 
 /** Name of the strategy. */

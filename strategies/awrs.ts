@@ -18,7 +18,7 @@
  * a constraint that allows nothing of what they keep is an error.
  * Cost: one row of logits per particle and token, one session per particle.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { type Capability, createRng, forkSeed, type Seed } from "../runtime/mod.ts";
 import { branchSeeds } from "./_branches.ts";
 import { judgedSource } from "./_awrs_judged.ts";

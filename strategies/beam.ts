@@ -12,7 +12,7 @@
  * completions that satisfy it. Temperature and filters have no effect: nothing is drawn.
  * Cost: one ask per live beam and token, all in one step; at most 2 * `num_beams` sessions.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { StrategyParamError } from "./_errors.ts";
 import { searchBeams } from "./_beam_search.ts";
 import { tokensOf } from "./_beams.ts";

@@ -7,7 +7,7 @@
  * token included; the mean per token by default, so that length is neither punished nor rewarded.
  * Cost: `num_samples` asks per token, which share a step; `num_samples` sessions.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { CapabilityError } from "../runtime/mod.ts";
 import { tellsLogprobs } from "./_checks.ts";
 import {

@@ -16,7 +16,7 @@
  * Streams: nothing of an answer before it is kept; the last model's token by token.
  * Cost: one ask per token, choice and model asked; a session per choice and model.
  */
-import { z } from "zod";
+import * as z from "zod";
 import {
   CapabilityError,
   isMessages,

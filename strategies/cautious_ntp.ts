@@ -14,7 +14,7 @@
  * trial has noise of its own.
  * Cost: one ask per token or live trial, all in one step; `n_max` sessions per choice.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { branchSeeds, inLockstep } from "./_branches.ts";
 import { canEncode, endsByLastCharacter, endsByToken } from "./_clauses.ts";
 import { StrategyParamError } from "./_errors.ts";

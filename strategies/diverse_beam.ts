@@ -12,7 +12,7 @@
  * whose charges reach beyond the candidates it read asks again, which is a step more; `embedding`
  * takes a step more, and one session, for tokens it has not seen before.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { requireCapabilities } from "../runtime/mod.ts";
 import { searchBeams } from "./_beam_search.ts";
 import { hasAdjustments } from "./_beam_rows.ts";

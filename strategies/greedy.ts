@@ -7,7 +7,7 @@
  * Source: the arg max of the model's distribution; no paper.
  * Cost: one ask per token, one session.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { chunkOf, inLockstep, openBranches } from "./_branches.ts";
 import { defineStrategy } from "./strategy.ts";
 

@@ -1,5 +1,5 @@
 /** What routes may import from the strategies floor. */
-import { z } from "zod";
+import * as z from "zod";
 import { NotFoundError } from "../runtime/mod.ts";
 import * as registry from "./registry.ts";
 import type { Roles, Strategy } from "./strategy.ts";

@@ -9,7 +9,7 @@
  * Source: Gumbel-max trick, Maddison et al. 2014, https://arxiv.org/abs/1411.0030, section 2.
  * Cost: one ask per choice and token, one session per choice.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { branchSeeds, chunkOf, inLockstep, openBranches } from "./_branches.ts";
 import { defineStrategy } from "./strategy.ts";
 

@@ -7,7 +7,7 @@
  * first. Where no completion has an answer, the first is returned and `answered` is 0.
  * Cost: `num_samples` asks per token, which share a step; `num_samples` sessions.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { branchSeeds, chunkOf, complete, openBranches } from "./_branches.ts";
 import { StrategyParamError } from "./_errors.ts";
 import { extractAnswer, majority } from "./_votes.ts";

@@ -21,7 +21,7 @@
  * `gamma_schedule: ema` proposes as many tokens as pay, none where none do: by the costs given, or with
  * `coupled` by measured ones if the run has a clock (output does not depend on them there).
  */
-import { z } from "zod";
+import * as z from "zod";
 import {
   type Capability,
   requireCapabilities,

@@ -16,7 +16,7 @@
  * Cost: a pass over two tokens per call; one session per model and choice. Metrics compare the calls
  * with those of the plain ensemble.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Capability, LanguageModel } from "../runtime/mod.ts";
 import { branchSeeds } from "./_branches.ts";
 import { chanceFrom } from "./_chance.ts";

@@ -15,7 +15,7 @@
  * out, so that fewer than k may come.
  * Cost: one ask per live beam and token, all in one step; at most 2 * `num_beams` sessions.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { StrategyParamError } from "./_errors.ts";
 import { drawBeams, type Leaf } from "./_gumbel_search.ts";
 import { tokensOf } from "./_beams.ts";

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** `POST /v1/chat/completions`: the request. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Limits } from "../deps.ts";
 import {
   decodingField,

@@ -1,5 +1,5 @@
 /** `POST /v1/completions`, `/tokenize`, `/detokenize`: the requests. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Limits } from "../deps.ts";
 import { templateFields } from "./chat.ts";
 import { constraintFields } from "./constraints.ts";

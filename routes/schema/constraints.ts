@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** Three ways to say what an answer must be, of which a request may use one. */
-import { z } from "zod";
+import * as z from "zod";
 import type { ConstraintSpec } from "../../runtime/mod.ts";
 import { invalidValue, missing, unsupported } from "../errors.ts";
 

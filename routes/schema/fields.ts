@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** Fields that chat and plain completions have in common. `null` means absent everywhere. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Limits } from "../deps.ts";
 import { decodingConstraint } from "./constraints.ts";
 

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** Tools: their shape, and what we refuse of them for now. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Limits } from "../deps.ts";
 import { invalidValue, unsupported } from "../errors.ts";
 

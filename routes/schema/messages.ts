@@ -1,5 +1,5 @@
 /** Chat messages: their shape, and how they become the runtime's. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Message } from "../../runtime/mod.ts";
 import type { Limits } from "../deps.ts";
 import { invalidValue, missing, unsupported } from "../errors.ts";

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** Responses as schemas: the API description shows them, and the tests hold the routes to them. */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Every error. */
 export const errorSchema = z.object({
@@ -128,16 +128,15 @@ export const strategyListSchema = z.object({
   data: z.array(strategySchema),
 });
 
-/** Answer of `/tokenize`. */
-export const tokenizeResponseSchema = z.object({
-  count: z.int().min(0),
-  max_model_len: z.int().min(1),
-  tokens: z.array(z.int().min(0)),
-  token_strs: z.array(z.string()).optional(),
+/** `GET /admin/models`. */
+export const adminModelsSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(z.object({ model: z.string(), loaded: z.boolean() })),
 });
 
-/** Answer of `/detokenize`. */
-export const detokenizeResponseSchema = z.object({ prompt: z.string() });
-
-/** Answer of `/health` and `/ready`. */
-export const statusSchema = z.object({ status: z.string() });
+/** `POST /admin/models/load` and `/unload`. */
+export const adminModelSchema = z.object({
+  model: z.string(),
+  status: z.enum(["loaded", "unloaded"]),
+  unloaded: z.array(z.string()).optional(),
+});

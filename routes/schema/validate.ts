@@ -1,5 +1,5 @@
 /** zod issues -> one error with the path of the field, in words for people. */
-import { z } from "zod";
+import * as z from "zod";
 import { type ApiError, invalidValue, missing } from "../errors.ts";
 
 /**
