@@ -128,6 +128,20 @@ export const strategyListSchema = z.object({
   data: z.array(strategySchema),
 });
 
+/** Answer of `/tokenize`. */
+export const tokenizeResponseSchema = z.object({
+  count: z.int().min(0),
+  max_model_len: z.int().min(1),
+  tokens: z.array(z.int().min(0)),
+  token_strs: z.array(z.string()).optional(),
+});
+
+/** Answer of `/detokenize`. */
+export const detokenizeResponseSchema = z.object({ prompt: z.string() });
+
+/** Answer of `/health` and `/ready`. */
+export const statusSchema = z.object({ status: z.string() });
+
 /** `GET /admin/models`. */
 export const adminModelsSchema = z.object({
   object: z.literal("list"),
