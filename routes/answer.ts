@@ -110,7 +110,7 @@ async function whole(answering: Answering, format: AnswerFormat): Promise<Respon
   const decoding = decodingOf(generation.selection, results);
   return Response.json({
     ...format.whole(choices),
-    usage: usageOf(results),
+    usage: usageOf(results, generation.selection),
     ...decoding ? { decoding } : {},
   });
 }
@@ -172,7 +172,7 @@ async function settledWithin(
 function streamExtras(answering: Answering, delivery: Delivery): StreamExtras {
   const { generation: { selection }, services: { deps }, state, work } = answering;
   return {
-    usage: delivery.includeUsage ? usageOf : undefined,
+    usage: delivery.includeUsage ? (results) => usageOf(results, selection) : undefined,
     decoding: selection.trace === "none" ? undefined : (results) => decodingOf(selection, results),
     obfuscate: delivery.obfuscate,
     failed(error) {

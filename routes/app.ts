@@ -13,6 +13,7 @@ import { checkHost } from "./host.ts";
 import { logFailure, logRequest } from "./log.ts";
 import { createLeases } from "./leases.ts";
 import { createMetrics } from "./metrics.ts";
+import { listKvPolicies } from "./kv_policies.ts";
 import { getModel, listModels, notFound } from "./models.ts";
 import { openapi } from "./openapi.ts";
 import { createQueue } from "./queue.ts";
@@ -56,6 +57,7 @@ export const routes: readonly Route[] = [
   { method: "GET", path: "/v1/models/:id{.+}", access: "key", handler: getModel },
   { method: "GET", path: "/v1/strategies", access: "key", handler: listAllStrategies },
   { method: "GET", path: "/v1/strategies/:name", access: "key", handler: getOneStrategy },
+  { method: "GET", path: "/v1/kv-policies", access: "key", handler: listKvPolicies },
   { method: "POST", path: "/v1/chat/completions", access: "key", handler: chatCompletions },
   { method: "POST", path: "/v1/completions", access: "key", handler: completions },
   { method: "GET", path: "/admin/models", access: "admin", handler: adminModels },

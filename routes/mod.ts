@@ -14,4 +14,3 @@ export {
   type LogEvent,
 } from "./deps.ts";
 export { type Bucket, memoryRateStore, type RateStore } from "./rates.ts";
-export { fullPolicy } from "./kv.ts";

@@ -46,6 +46,20 @@ export const operations: readonly Operation[] = [
   op("get", "/v1/strategies/{name}", "One strategy", responses.strategySchema),
   op(
     "get",
+    "/v1/kv-policies",
+    "List KV policies, their parameters and which models can run them",
+    responses.kvPolicyListSchema,
+  ),
+  {
+    ...op("post", "/tokenize", "Token ids of a text or a chat", responses.tokenizeResponseSchema),
+    request: "tokenize",
+  },
+  {
+    ...op("post", "/detokenize", "Text of token ids", responses.detokenizeResponseSchema),
+    request: "detokenize",
+  },
+  op(
+    "get",
     "/admin/models",
     "Models of the configuration (admin key)",
     responses.adminModelsSchema,

@@ -11,7 +11,7 @@ import { getStrategy, parseParams, type Strategy, type TraceLevel } from "../str
 import { requireAllowedStrategy, requireModel } from "./auth.ts";
 import type { Alias, AppDeps } from "./deps.ts";
 import { ApiError } from "./errors.ts";
-import { canonical, selectKv } from "./kv.ts";
+import { canonical, choiceOf, requireKv, selectKv } from "./kv.ts";
 import { checkCapabilities, checkFirstRole, fillRoles, findModel } from "./roles.ts";
 import type { RequestState } from "./state.ts";
 import { type NamedParams, parseNamedParams } from "./structured_header.ts";
@@ -47,6 +47,8 @@ export interface Selection {
   readonly source: DecodingSource;
   /** Undefined = the full cache. */
   readonly kv: KvChoice | undefined;
+  /** Whether a policy was named, be it `full`, so that usage tells what the cache held. */
+  readonly namesKv: boolean;
   readonly trace: TraceLevel;
 }
 
@@ -76,10 +78,14 @@ export function select(
   state.source = named.source;
   requireAllowedStrategy(state.caller, strategy.name, named.param);
   if (entry.info.upstream) refuseKv(headers, decoding.kv_policy);
+  const namedKv = entry.info.upstream
+    ? undefined
+    : selectKv(deps, state, headers, decoding.kv_policy);
   const shared = {
     entry,
     source: named.source,
-    kv: entry.info.upstream ? undefined : selectKv(deps, state, headers, decoding.kv_policy),
+    kv: choiceOf(namedKv),
+    namesKv: namedKv !== undefined,
     trace: decoding.trace ?? "none",
   };
   const { params } = named;
@@ -93,8 +99,11 @@ export function select(
     checkCapabilities(strategy, parsed, models);
   } catch (error) {
     if (!(error instanceof CapabilityError) || decoding.fallback !== "allow") throw error;
-    return { ...shared, ...fallBack(deps, state, entry) };
+    const fallen = fallBack(deps, state, entry);
+    requireKv(namedKv, Object.values(fallen.models));
+    return { ...shared, ...fallen };
   }
+  requireKv(namedKv, Object.values(models));
   return { ...shared, strategy, params, parsed, models };
 }
 

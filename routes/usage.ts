@@ -3,14 +3,36 @@ import type { Results } from "./generation.ts";
 import type { Selection } from "./select.ts";
 
 /** The `usage` object. Drawn tokens appear when they are more than the emitted ones. */
-export function usageOf({ usage }: Results) {
+export function usageOf({ usage, runs }: Results, selection: Selection) {
   const { promptTokens, completionTokens, cachedTokens, drawnTokens } = usage;
+  const own = {
+    ...drawnTokens > completionTokens ? { tokens_drawn: drawnTokens } : {},
+    ...selection.namesKv ? kvOf(runs, selection) : {},
+  };
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
-    ...drawnTokens > completionTokens ? { decoding: { tokens_drawn: drawnTokens } } : {},
+    ...Object.keys(own).length > 0 ? { decoding: own } : {},
+  };
+}
+
+/**
+ * What the KV cache of the request's first role held, added up over prompts: tokens kept (mean over
+ * layers and heads, of the sequence computed last), most bytes at once, and bytes at the end as a share
+ * of the full cache's.
+ */
+function kvOf(runs: Results["runs"], { strategy }: Selection) {
+  const [role] = Object.keys(strategy.needs);
+  const held = runs.flatMap(({ meters }) => meters[role ?? ""]?.kv ?? []);
+  if (held.length === 0) return {};
+  const sum = (pick: (kv: (typeof held)[number]) => number) =>
+    held.reduce((total, kv) => total + pick(kv), 0);
+  return {
+    kv_tokens_kept: Math.round(sum((kv) => kv.tokensKept)),
+    kv_bytes_peak: sum((kv) => kv.bytesPeak),
+    kv_ratio: Number((sum((kv) => kv.bytes) / sum((kv) => kv.bytesFull)).toFixed(4)),
   };
 }
 

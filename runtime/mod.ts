@@ -43,6 +43,8 @@ export {
 } from "./sampling.ts";
 export { type Catalog, type CatalogEntry, createCatalog, type ModelInfo } from "./catalog.ts";
 export { createSha256 } from "./sha256.ts";
+export { getPolicy, listPolicies } from "./kv/policies/mod.ts";
+export type { KvFamily, KvPolicy } from "./kv/policy.ts";
 export { encodePrompt } from "./prompt.ts";
 export {
   createUpstream,

@@ -296,6 +296,13 @@ export interface LanguageModel<C extends Capability = Capability> {
   readonly contextLength: number;
   readonly capabilities: ReadonlySet<Capability>;
   /**
+   * Whether requests can run under a KV policy here, checked before any work. Absent: the full cache
+   * alone.
+   *
+   * @throws {PolicyError} if the model cannot run the policy or not with these parameters
+   */
+  readonly checkKv?: (choice: KvChoice) => void;
+  /**
    * Most alternatives per token it tells. Absent: any number where there is a vocabulary, and no
    * log-probabilities at all where there is none.
    */

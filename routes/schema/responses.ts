@@ -17,7 +17,14 @@ const usage = z.looseObject({
   completion_tokens: z.int().min(0),
   total_tokens: z.int().min(0),
   prompt_tokens_details: z.object({ cached_tokens: z.int().min(0) }).optional(),
-  decoding: z.object({ tokens_drawn: z.int().min(0) }).optional(),
+  decoding: z.object({
+    tokens_drawn: z.int().min(0).optional(),
+    kv_tokens_kept: z.int().min(0).optional()
+      .describe("Tokens in the KV cache at the end, on average over layers and heads."),
+    kv_bytes_peak: z.number().min(0).optional().describe("Most KV bytes held at once."),
+    kv_ratio: z.number().min(0).optional()
+      .describe("KV bytes at the end as a share of the full cache's."),
+  }).optional(),
 });
 
 const candidate = {
@@ -126,6 +133,26 @@ export const strategySchema = z.looseObject({
 export const strategyListSchema = z.object({
   object: z.literal("list"),
   data: z.array(strategySchema),
+});
+
+/** All KV policies. */
+export const kvPolicyListSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(z.looseObject({
+    object: z.literal("kv_policy"),
+    name: z.string(),
+    summary: z.string(),
+    source: z.string(),
+    family: z.enum(["full", "eviction", "quantisation", "read-sparsity"]),
+    frees_memory: z.boolean(),
+    lossless: z.boolean(),
+    granularity: z.enum(["sequence", "layer", "kv-head"]),
+    adapter: z.string().nullable().describe("Learned weights the model must have."),
+    default: z.boolean(),
+    params: z.looseObject({}).describe("JSON schema of decoding.kv_policy.params."),
+    models: z.array(z.string()),
+    unavailable: z.record(z.string(), z.string()).describe("Model -> why it cannot."),
+  })),
 });
 
 /** Answer of `/tokenize`. */

@@ -4,9 +4,12 @@ import { PageStore } from "../kv/pages.ts";
 import { getPolicy } from "../kv/policies/mod.ts";
 import type { KvPolicy } from "../kv/policy.ts";
 import { PrefixCache } from "../kv/prefix_cache.ts";
+import { separatorsOf } from "../kv/separators.ts";
 import { SequenceKv } from "../kv/sequence_kv.ts";
+import { requireSupport } from "../kv/support.ts";
 import type {
   Capability,
+  KvChoice,
   LanguageModel,
   Prompt,
   RequestScope,
@@ -17,7 +20,7 @@ import type {
 import { encodePrompt } from "../prompt.ts";
 import type { Executor } from "./executor.ts";
 import { requireTokens } from "./queries.ts";
-import { ScopeState } from "./scope.ts";
+import { modelOf, ScopeState } from "./scope.ts";
 import { Sequence } from "./sequence.ts";
 import { EngineSession, type SessionHost } from "./session.ts";
 import { type NextTurn, StepLoop } from "./step_loop.ts";
@@ -46,7 +49,7 @@ export interface EngineOptions {
   readonly findPolicy?: (name: string) => KvPolicy;
   /** Told of each page that returns to the pool, so that tests can poison it. */
   readonly onPageFree?: (page: number, parts: number) => void;
-  /** Ids of tokens that end a segment of text, for KV policies. @default none */
+  /** Ids of tokens that end a segment of text, for KV policies. @default found in the vocabulary */
   readonly separators?: ReadonlySet<number>;
   /** When steps run. @default the next turn of the event loop */
   readonly nextTurn?: NextTurn;
@@ -104,6 +107,7 @@ class EngineModel implements Engine {
   readonly #host: SessionHost;
   readonly #scopes = new Set<ScopeState>();
   readonly #byScope = new WeakMap<RequestScope, ScopeState>();
+  #known: ReadonlySet<number> | undefined;
   #nextScope = 0;
   #openSessions = 0;
   #isClosed = false;
@@ -138,6 +142,14 @@ class EngineModel implements Engine {
     };
   }
 
+  readonly checkKv = (choice: KvChoice): void => {
+    const { findPolicy = getPolicy, executor: { info } } = this.#options;
+    const policy = findPolicy(choice.name);
+    const params = policy.params.parse(choice.params);
+    requireSupport(policy, params, info);
+    policy.check?.(params, modelOf(info, this.#separators()));
+  };
+
   session(prompt: Prompt, options: SessionOptions = {}): Session {
     if (this.#isClosed) throw new ClosedError("The engine was closed");
     const { rollback = 0, chat, scope } = options;
@@ -150,10 +162,10 @@ class EngineModel implements Engine {
       ...chat === undefined ? {} : { chat },
     });
     requireTokens(tokens, this.#host.info.vocab);
-    if (tokens.length > this.contextLength) {
+    const state = this.#scopeState(scope);
+    if (tokens.length > this.contextLength && !state.turns) {
       throw new ContextLengthError(tokens.length, 0, this.contextLength);
     }
-    const state = this.#scopeState(scope);
     if (!state.isBilled) state.meter.promptTokens += tokens.length;
     state.isBilled = true;
     const sequence = new Sequence(state, {
@@ -200,15 +212,20 @@ class EngineModel implements Engine {
   #scopeState(scope: RequestScope | undefined): ScopeState {
     const known = scope && this.#byScope.get(scope);
     if (known !== undefined) return known;
-    const { findPolicy = getPolicy, executor, separators = new Set() } = this.#options;
+    const { findPolicy = getPolicy, executor } = this.#options;
     const state = new ScopeState(this.#nextScope++, scope, {
       info: executor.info,
-      separators,
+      separators: () => this.#separators(),
       findPolicy,
       onIdle: (idle) => this.#scopes.delete(idle),
     });
     if (scope !== undefined) this.#byScope.set(scope, state);
     return state;
+  }
+
+  /** Looked for when a policy first needs them: large vocabularies take a while. */
+  #separators(): ReadonlySet<number> {
+    return this.#known ??= this.#options.separators ?? separatorsOf(this.vocab);
   }
 
   #opened(session: EngineSession, scope: ScopeState): void {

@@ -53,7 +53,7 @@ export class ScopeState {
     scope: RequestScope | undefined,
     host: {
       readonly info: ExecutorInfo;
-      readonly separators: ReadonlySet<number>;
+      readonly separators: () => ReadonlySet<number>;
       readonly findPolicy: (name: string) => KvPolicy;
       /** Called when the last session and sequence are gone. */
       readonly onIdle: (scope: ScopeState) => void;
@@ -67,7 +67,7 @@ export class ScopeState {
     this.policy = findPolicy(scope?.kv?.name ?? "full");
     this.#params = this.policy.params.parse(scope?.kv?.params ?? {});
     this.layout = info.kv;
-    this.#model = modelOf(info, separators);
+    this.#model = modelOf(info, this.policy.lossless ? new Set() : separators());
     requireSupport(this.policy, this.#params, info);
     this.policy.check?.(this.#params, this.#model);
     const { granularity } = this.policy;
@@ -163,7 +163,8 @@ export function adoptPrefix(to: Sequence, from: Sequence, limit: number): void {
   to.kv.adopt(from.kv, length);
 }
 
-function modelOf(info: ExecutorInfo, separators: ReadonlySet<number>): KvModel {
+/** What a policy is told of the model. */
+export function modelOf(info: ExecutorInfo, separators: ReadonlySet<number>): KvModel {
   const { kv, heads = kv.kvHeads, contextLength, rope } = info;
   return {
     layout: kv,

@@ -66,7 +66,9 @@ export class EngineSession implements Session {
     const { vocab, contextLength } = this.#host.info;
     requireTokens(tokens, vocab);
     const length = this.length + tokens.length;
-    if (length > contextLength) throw new ContextLengthError(length, 0, contextLength);
+    if (length > contextLength && !this.#scope.turns) {
+      throw new ContextLengthError(length, 0, contextLength);
+    }
     this.#sequence.append(tokens);
     this.#scope.meter.drawnTokens += tokens.length;
   }

@@ -71,7 +71,8 @@ export class Settler {
     this.#releaseRetired();
     this.#oldest = oldestOf(rows);
     rows.forEach((planned, r) => this.#advance(planned, answers[r]!));
-    for (const planned of rows) this.#settleRow(planned);
+    const byAge = [...rows].sort((a, b) => a.group.order - b.group.order);
+    for (const planned of byAge) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
     for (const { group } of rows) group.leader.scope.countKv(group.leader, this.#pageBytes);
     rows.forEach(({ asks, to, isFinal, group }, r) => {
@@ -136,7 +137,7 @@ export class Settler {
   }
 
   #settle(sequence: Sequence): void {
-    const edits = this.#host.edits.length;
+    const edits = this.#host.edits.length, retired = this.#host.retired.length;
     sequence.settle();
     this.#settling = sequence;
     try {
@@ -145,8 +146,10 @@ export class Settler {
     } catch (error) {
       this.#host.edits.length = edits; // they read pages that are given up now
       sequence.preempt();
-      // Whoever does not ask longest starts over once there is room.
-      const isCrowdedOut = error instanceof OutOfPagesError && sequence !== this.#oldest;
+      // Whoever does not ask longest starts over once there is room; so does everybody while pages
+      // are about to be returned.
+      const isCrowdedOut = error instanceof OutOfPagesError &&
+        (sequence !== this.#oldest || retired > 0);
       if (!isCrowdedOut) this.#failures.set(sequence, { error });
       return;
     }

@@ -29,6 +29,8 @@ export interface FakeModelOptions {
   readonly id?: string;
   /** @default 1024 */
   readonly contextLength?: number;
+  /** @default the full cache alone */
+  readonly checkKv?: LanguageModel["checkKv"];
   /** What the model claims to do. @default everything */
   readonly capabilities?: readonly Capability[];
   /** All asks of this step (counted from 1) reject with an EngineError. @default never */
@@ -49,7 +51,7 @@ export function fakeModel(
   brain: Omit<FakeBrain, "contextLength">,
   options: FakeModelOptions = {},
 ): FakeModel {
-  const { id = "fake", contextLength = 1024, capabilities = allCapabilities } = options;
+  const { id = "fake", contextLength = 1024, capabilities = allCapabilities, checkKv } = options;
   const { vocab } = brain;
   const engine = new FakeEngine(options.failAtStep);
   const full: FakeBrain = {
@@ -64,6 +66,7 @@ export function fakeModel(
     vocab,
     contextLength,
     capabilities: new Set(capabilities),
+    ...checkKv ? { checkKv } : {},
     stats: engine.stats,
     pause: () => engine.pause(),
     resume: () => engine.resume(),

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { type KvChoice, PolicyError } from "../../runtime/mod.ts";
 import { listStrategies, parseParams, usedRoles } from "../../strategies/mod.ts";
 import {
   chatBody,
@@ -170,7 +171,7 @@ Deno.test("KV policies: known ones run, unknown ones are named, disagreement is 
   assertEquals((await ask({ kv: "full" })).policy, "full");
   const inBody = (name: string, params = {}) => ({ decoding: { kv_policy: { name, params } } });
   assertEquals((await ask({ body: inBody("full") })).policy, "full");
-  const unknown = await ask({ kv: "sepllm;window=256" });
+  const unknown = await ask({ kv: "sepplm;window=256" });
   assertEquals([unknown.status, unknown.code, unknown.param], [
     400,
     "invalid_value",
@@ -178,8 +179,13 @@ Deno.test("KV policies: known ones run, unknown ones are named, disagreement is 
   ]);
   assertStringIncludes(unknown.message, "full");
   assertEquals(
-    await refusal({ body: inBody("sepllm") }),
+    await refusal({ body: inBody("sepplm") }),
     [400, "invalid_value", "decoding.kv_policy.name"],
+  );
+  assertEquals(
+    await refusal({ body: inBody("streaming") }),
+    [400, "strategy_unsupported", "decoding.kv_policy.name"],
+    "a model without policies is no reason to fall back to the full cache",
   );
   assertEquals(await refusal({ kv: "full;window=2" }), [400, "invalid_value", "X-KV-Policy"]);
   const window = {
@@ -187,13 +193,26 @@ Deno.test("KV policies: known ones run, unknown ones are named, disagreement is 
     params: { parse: (value: unknown) => ({ size: 64, ...Object(value) }) },
   };
   const kvPolicies = [window, { name: "full", params: window.params }];
-  const options = { kvPolicies };
+  const checkKv = ({ params }: KvChoice) => {
+    if (params["size"] === 7) throw new PolicyError("window", "odd", "size");
+    if (params["size"] === 5) throw new PolicyError("window", "the model has no windows");
+  };
+  const options = { kvPolicies, models: [chatModel({ checkKv })] };
   const agreed = await ask({ kv: "window;size=64", body: inBody("window"), options });
-  assertEquals([agreed.status, agreed.policy], [200, "window"]);
+  assertEquals([agreed.status, agreed.policy], [200, "window;size=64"]);
   assertEquals(
     await refusal({ kv: "window;size=8", body: inBody("window"), options }),
     [400, "strategy_conflict", "decoding.kv_policy"],
   );
+  assertEquals(
+    await refusal({ body: inBody("window", { size: 7 }), options }),
+    [400, "invalid_value", "decoding.kv_policy.params.size"],
+  );
+  assertEquals(await refusal({ kv: "window;size=5", options }), [
+    400,
+    "strategy_unsupported",
+    "X-KV-Policy",
+  ]);
 });
 
 Deno.test("a model that lacks what the strategy needs is refused, or the default runs if allowed", async () => {

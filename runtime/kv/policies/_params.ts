@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** Parameters that policies share, and what they come to for one sequence. */
-import { z } from "zod";
+import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvFormat, KvGroup, KvModel, KvView } from "../policy.ts";
 
@@ -34,7 +34,8 @@ export interface BudgetParams {
   readonly ratio?: number | undefined;
   readonly sinks: number;
   readonly window: number;
-  readonly interval: number;
+  /** @default 16 */
+  readonly interval?: number | undefined;
   readonly format: KvFormat;
 }
 

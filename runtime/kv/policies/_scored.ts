@@ -1,5 +1,5 @@
 /** scored(): policies that rank tokens and keep the best within a budget, beside sinks and a window. */
-import { z } from "zod";
+import * as z from "zod";
 import type { KvGranularity, KvGroup, KvModel, KvPolicy, KvSignal, KvView } from "../policy.ts";
 import { budgetOf, type BudgetParams, budgetShape, checkBudget } from "./_params.ts";
 import { editsOf, settledCount } from "./_params.ts";
@@ -35,8 +35,7 @@ export interface ScoredSpec<P extends BudgetParams> {
 /** Parameters of methods that have none of their own. */
 export const budgetParams = z.strictObject(budgetShape);
 /** The same for methods that evict once: there is no interval. */
-export const promptParams = z.strictObject(budgetShape).omit({ interval: true })
-  .transform((params) => ({ ...params, interval: 16 }));
+export const promptParams = z.strictObject(budgetShape).omit({ interval: true });
 
 interface State<P> {
   readonly params: P;
@@ -60,7 +59,7 @@ export function scored<P extends BudgetParams>(spec: ScoredSpec<P>): KvPolicy<St
     format: ({ format }) => format,
     schedule: (params, _layout, promptLength) => ({
       prompt: Infinity,
-      decode: promptOnly && params.format === "f32" ? Infinity : params.interval,
+      decode: promptOnly && params.format === "f32" ? Infinity : params.interval ?? 16,
       recordFrom: spec.recordFrom?.(params, promptLength) ?? 0,
       recordTo: promptOnly ? promptLength : Infinity,
     }),

@@ -5,6 +5,8 @@ import type { KvPolicy } from "../policy.ts";
 export const full: KvPolicy<null, Readonly<Record<string, never>>> = {
   name: "full",
   source: "https://arxiv.org/abs/1706.03762",
+  summary: "The whole cache, as computed",
+  family: "full",
   lossless: true,
   granularity: "sequence",
   signals: [],

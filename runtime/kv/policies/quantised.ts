@@ -1,5 +1,5 @@
 /** int8 and int4: the whole cache in fewer bits. */
-import { z } from "zod";
+import * as z from "zod";
 import type { KvPolicy } from "../policy.ts";
 import { editsOf, settledCount } from "./_params.ts";
 

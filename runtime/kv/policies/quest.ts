@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** quest: reads the pages that may hold the largest scores; drops nothing. */
-import { z } from "zod";
+import * as z from "zod";
 import { checkBudget, sinksParam } from "./_params.ts";
 import type { KvPolicy } from "../policy.ts";
 
@@ -35,7 +35,7 @@ export const quest: KvPolicy<null, Params> = {
     denseLayers: dense_layers,
     densePrefill: true,
   }),
-  check: (params, model) => checkBudget("quest", { ...params, interval: 1, format: "f32" }, model),
+  check: (params, model) => checkBudget("quest", { ...params, format: "f32" }, model),
   init: () => null,
   fork: () => null,
   plan: (state) => ({ state, edits: [] }),

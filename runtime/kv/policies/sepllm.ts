@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** sepllm: the first tokens, separators and the newest tokens. */
-import { z } from "zod";
+import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvModel, KvPolicy, KvView } from "../policy.ts";
 import { editsOf, formatParam, intervalParam, settledCount, sinksParam } from "./_params.ts";

@@ -1,5 +1,5 @@
 /** streaming: the first tokens and the newest ones. */
-import { z } from "zod";
+import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvPolicy } from "../policy.ts";
 import { editsOf, formatParam, intervalParam, settledCount, sinksParam } from "./_params.ts";
