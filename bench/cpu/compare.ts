@@ -24,12 +24,12 @@ import {
 } from "./cases.ts";
 import { writeGguf, type WrittenFile } from "./gguf_file.ts";
 import { plotComparison } from "./plot.ts";
-import { type BlockType, randomBlocks, shapes } from "./shapes.ts";
+import { type BlockType, hollow, randomBlocks, shapes } from "./shapes.ts";
 
 const sides = ["decant", "llama"] as const;
 /** Bytes per value of the KV cache. */
 const kvValueBytes = { decant: 4, llama: 2 } as const;
-/** Most resident memory for each byte of weights, the process and KV not counted. */
+/** Most resident memory for each byte of weights; KV and what every process holds not counted. */
 const MEMORY_LIMIT = 1.15;
 
 type Pair<T> = Readonly<Record<SideName, T>>;
@@ -74,11 +74,32 @@ async function both<T>(ask: (name: SideName) => Promise<T>): Promise<Pair<T>> {
   return { decant: await ask("decant"), llama: await ask("llama") };
 }
 
+/** What all settings of one file have in common. */
+interface Loaded {
+  readonly path: string;
+  readonly file: WrittenFile;
+  /** Resident bytes of a process with the same vocabulary and no weights. */
+  readonly fixedBytes: Pair<number>;
+}
+
+/** Runs the cases on a model without weights; what the process then holds is not the weights' doing. */
+async function measureFixed(model: string, folder: string): Promise<Pair<number>> {
+  const config = hollow(shapes[model]!);
+  const path = `${folder}/hollow.gguf`;
+  const { weightBytes } = writeGguf(path, config, randomBlocks(config, "Q8_0"));
+  const setting = { model, type: "Q8_0", threads: 1, rounds: 1 } as const;
+  return await both(async (name) => {
+    await using side = await startSide(name);
+    await side.load(loadCommand(path, setting));
+    for (const work of Object.values(cases)) await side.work({ ...work, vocab: config.vocab });
+    return (await side.memory()).resident - weightBytes;
+  });
+}
+
 /** All cases of one file on one number of threads. */
 async function measure(
   setting: Setting,
-  path: string,
-  file: WrittenFile,
+  { path, file, fixedBytes }: Loaded,
   { report, progress }: { readonly report: Report; readonly progress: Progress },
 ): Promise<void> {
   const { model, type, threads } = setting;
@@ -87,7 +108,6 @@ async function measure(
   await using decant = await startSide("decant");
   await using llama = await startSide("llama");
   const running: Pair<SideProcess> = { decant, llama };
-  const empty = await both((name) => running[name].memory());
   const loadMs = await both((name) => running[name].load(loadCommand(path, setting)));
   const warm = await both((name) => running[name].work({ ...cases.decode!, steps: 16, vocab }));
   report({
@@ -100,7 +120,7 @@ async function measure(
   const times = await runRounds(setting, running, vocab, progress);
   for (const [name, ms] of Object.entries(times)) report(speedLine(name, labels, ms));
   const full = await both((name) => running[name].memory());
-  report({ name: "cpu/memory", ...labels, ...memoryFields(model, file, empty, full) });
+  report({ name: "cpu/memory", ...labels, ...memoryFields(model, file, fixedBytes, full) });
 }
 
 async function runRounds(
@@ -159,14 +179,23 @@ function speedLine(
   };
 }
 
-/** Bytes after all cases, and how often the weights fit into what is not the process and not KV. */
-function memoryFields(model: string, file: WrittenFile, empty: Pair<Memory>, full: Pair<Memory>) {
+/** Bytes after all cases, and how often the weights fit into what is neither fixed nor KV. */
+function memoryFields(
+  model: string,
+  file: WrittenFile,
+  fixedBytes: Pair<number>,
+  full: Pair<Memory>,
+) {
   const { layers, kvHeads, headDim } = shapes[model]!;
   const side = (name: SideName) => {
     const kvBytes = 2 * layers * kvHeads * headDim * slotsFilled() * kvValueBytes[name];
-    const processBytes = empty[name].resident;
-    const own = full[name].resident - processBytes - kvBytes;
-    return { ...full[name], processBytes, kvBytes, timesWeights: round(own / file.weightBytes) };
+    const own = full[name].resident - fixedBytes[name] - kvBytes;
+    return {
+      ...full[name],
+      fixedBytes: fixedBytes[name],
+      kvBytes,
+      timesWeights: round(own / file.weightBytes),
+    };
   };
   return {
     weightBytes: file.weightBytes,
@@ -204,8 +233,10 @@ async function main(args: string[]): Promise<void> {
       const { model, type } = settings[0]!;
       const path = `${folder}/${model}-${type}.gguf`;
       progress.advance(0, `writing ${model} ${type}`);
+      const fixedBytes = await measureFixed(model, folder);
       const file = writeGguf(path, shapes[model]!, randomBlocks(shapes[model]!, type));
-      for (const setting of settings) await measure(setting, path, file, { report, progress });
+      const loaded = { path, file, fixedBytes };
+      for (const setting of settings) await measure(setting, loaded, { report, progress });
       await Deno.remove(path);
     }
   } finally {

@@ -49,6 +49,12 @@ export const shapes: Readonly<Record<string, ModelConfig>> = {
   },
 };
 
+/** A model with the vocabulary of another and hardly any weights, to measure what else a process holds. */
+export function hollow({ vocab, contextLength }: ModelConfig): ModelConfig {
+  const sizes = { vocab, contextLength, hidden: 64, ffn: 64, layers: 1 };
+  return { ...common, ...sizes, heads: 1, kvHeads: 1, headDim: 64 };
+}
+
 /** Bytes of a block of 32 weights. */
 const blockBytes = { Q4_0: 18, Q8_0: 34 } as const;
 

@@ -1,6 +1,6 @@
 /** Our side of the comparison: the WebAssembly backend behind the executor that the engine uses. */
 import { createWasmBackend } from "../../runtime/backend/wasm/mod.ts";
-import type { Executor, Row } from "../../runtime/engine/executor.ts";
+import type { Executor, Row, Want } from "../../runtime/engine/executor.ts";
 import { createLocalExecutor } from "../../runtime/engine/local_executor.ts";
 import { openModelFiles } from "../../runtime/model_files.ts";
 import { loadDecoder } from "../../runtime/models/mod.ts";
@@ -8,6 +8,8 @@ import { greedySampling } from "../../runtime/sampling.ts";
 import { serve, type Side } from "./_side.ts";
 
 const PAGE_SIZE = 16;
+/** Long prompts go in chunks, as in the engine. */
+const CHUNK_TOKENS = 64;
 
 function createSide(): Side {
   let executor: Executor | undefined;
@@ -26,23 +28,36 @@ function createSide(): Side {
       });
     },
     async step(position, tokens) {
-      const rows = tokens.map((own, stream) => row(stream, position, own, context));
-      const { answers } = await executor!.execute({ step: steps++, edits: [], rows });
-      return answers.map(([answer]) => {
-        if (answer?.kind !== "sample") throw new TypeError("The executor gave no sample");
-        return answer.token;
-      });
+      const length = tokens[0]!.length;
+      let best: number[] = [];
+      for (let from = 0; from < length; from += CHUNK_TOKENS) {
+        const to = Math.min(length, from + CHUNK_TOKENS);
+        const rows = tokens.map((own, stream) =>
+          row(stream, position + from, own.subarray(from, to), { context, isLast: to === length })
+        );
+        const { answers } = await executor!.execute({ step: steps++, edits: [], rows });
+        best = answers.flat().flatMap((answer) => answer.kind === "sample" ? [answer.token] : []);
+      }
+      return best;
     },
     reset() {},
   };
 }
+
+const greedyWant: Want = {
+  kind: "sample",
+  sampling: greedySampling,
+  topLogprobs: 0,
+  promptTokens: [],
+  completionTokens: [],
+};
 
 /** Each stream has the pages from its own first slot on. */
 function row(
   stream: number,
   position: number,
   tokens: Uint32Array<ArrayBuffer>,
-  context: number,
+  { context, isLast }: { readonly context: number; readonly isLast: boolean },
 ): Row {
   const pagesEach = Math.ceil(context / PAGE_SIZE);
   const positions = tokens.map((_, i) => position + i);
@@ -55,13 +70,7 @@ function row(
       pages: [Uint32Array.from({ length: pagesEach }, (_, i) => stream * pagesEach + i)],
       counts: Uint32Array.of(position + tokens.length),
     },
-    wants: [{
-      kind: "sample",
-      sampling: greedySampling,
-      topLogprobs: 0,
-      promptTokens: [],
-      completionTokens: [],
-    }],
+    wants: isLast ? [greedyWant] : [],
   };
 }
 
