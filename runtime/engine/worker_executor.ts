@@ -5,27 +5,46 @@
  * (the event loop looks at sockets only now and then between macrotasks); in a Worker they do not.
  * One message there and back per step, about 0.1 ms.
  */
-import { ClosedError, EngineError } from "../errors.ts";
+import { ClosedError, DeviceLostError, EngineError } from "../errors.ts";
+import type { Batch } from "./executor.ts";
 import type { ModelExecutor, ModelExecutorSpec } from "./model_executor.ts";
+import { createRecoveringExecutor, type OpenedExecutor } from "./recovering_executor.ts";
 import { reviveError, type WorkerReply, type WorkerRequest } from "./worker_messages.ts";
 
 /**
- * Starts a Worker and loads the model there.
+ * Starts a Worker and loads the model there. A Worker that dies is replaced: the step that was running
+ * fails with DeviceLostError, later ones wait for the new one.
  *
+ * @param script what the Worker runs; tests pass one that dies
  * @throws {FormatError | NotFoundError | RangeError} as `createModelExecutor`; the Worker has ended
  */
-export async function createWorkerExecutor(spec: ModelExecutorSpec): Promise<ModelExecutor> {
-  const channel = openChannel();
+export async function createWorkerExecutor(
+  spec: ModelExecutorSpec,
+  script: URL = new URL("./worker.ts", import.meta.url),
+): Promise<ModelExecutor> {
+  let channel = openChannel(script);
+  let isFirst = true;
+  const recovering = await createRecoveringExecutor(() => {
+    if (!isFirst) channel = openChannel(script);
+    isFirst = false;
+    return open(spec, channel);
+  });
+  return Object.create(recovering, {
+    isReady: { get: () => recovering.isReady && channel.isReady() },
+  });
+}
+
+async function open(
+  spec: ModelExecutorSpec,
+  channel: ReturnType<typeof openChannel>,
+): Promise<OpenedExecutor<Omit<ModelExecutor, "isReady">>> {
   try {
     const loaded = await channel.ask({ type: "load", spec });
     if (loaded.type !== "loaded") throw new EngineError(`The Worker answered ${loaded.type}`);
-    return {
+    const executor = {
       info: loaded.info,
       parameters: loaded.parameters,
-      get isReady() {
-        return channel.isReady();
-      },
-      async execute(batch) {
+      async execute(batch: Batch) {
         const reply = await channel.ask({ type: "execute", batch });
         if (reply.type !== "result") throw new EngineError(`The Worker answered ${reply.type}`);
         return reply.result;
@@ -35,6 +54,7 @@ export async function createWorkerExecutor(spec: ModelExecutorSpec): Promise<Mod
         channel.end(new ClosedError("The executor was closed"));
       },
     };
+    return { executor, lost: channel.lost };
   } catch (error) {
     channel.end(error);
     throw error;
@@ -47,8 +67,9 @@ interface Waiting {
 }
 
 /** Requests and replies in order. A Worker that dies fails what waits and everything later. */
-function openChannel() {
-  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+function openChannel(script: URL) {
+  const worker = new Worker(script, { type: "module" });
+  const lost = Promise.withResolvers<string>();
   const waiting: Waiting[] = [];
   let isReady = true;
   let ended: { readonly error: unknown } | undefined;
@@ -68,7 +89,8 @@ function openChannel() {
   };
   worker.onerror = (event) => {
     event.preventDefault();
-    end(new EngineError(`The model's Worker ended: ${event.message}`));
+    end(new DeviceLostError(`the model's Worker ended: ${event.message}`));
+    lost.resolve(event.message);
   };
   const ask = (request: WorkerRequest): Promise<WorkerReply> => {
     if (ended) return Promise.reject(ended.error);
@@ -77,5 +99,5 @@ function openChannel() {
       worker.postMessage(request);
     });
   };
-  return { ask, end, isReady: () => isReady && ended === undefined };
+  return { ask, end, lost: lost.promise, isReady: () => isReady && ended === undefined };
 }

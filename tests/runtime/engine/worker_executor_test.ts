@@ -6,6 +6,7 @@ import { plainError, reviveError } from "../../../runtime/engine/worker_messages
 import {
   CapabilityError,
   ClosedError,
+  DeviceLostError,
   EngineError,
   FormatError,
   NotFoundError,
@@ -88,4 +89,25 @@ Deno.test("reviveError() keeps class, message and fields", () => {
   assertInstanceOf(other, EngineError);
   assert(other.message.includes("logits"));
   assertInstanceOf(reviveError(plainError("text")), EngineError);
+});
+
+Deno.test("createWorkerExecutor() replaces a Worker that dies; its step fails, what follows does not", async () => {
+  const script = new URL("./_dying_worker.ts", import.meta.url);
+  const executor = await createWorkerExecutor(spec, script);
+  await using model = createEngine({ id: "m", vocab, executor });
+  const prompt = vocab.encode("Once upon a time");
+  using session = model.session(prompt);
+  const before = await session.logits();
+  using other = model.session([...prompt, 5]);
+  await other.logits();
+  using third = model.session([...prompt, 6]);
+  const lost = await assertRejects(() => third.logits(), DeviceLostError);
+  assert(lost.reason.includes("Worker"));
+  assertEquals(executor.isReady, false);
+  using again = model.session(prompt);
+  const after = await again.logits();
+  assertEquals(executor.isReady, true);
+  assertEquals([...after[0]!], [...before[0]!]);
+  assertEquals((await third.logits()).length, 1);
+  model.checkPages();
 });
