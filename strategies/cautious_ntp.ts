@@ -13,14 +13,20 @@
  * Seeds: single draws use the noise of `sample`, so that one trial everywhere is `sample`; each
  * trial has noise of its own.
  * Cost: one ask per token or live trial, all in one step; `n_max` sessions per choice.
+ *
+ * Where a model tells no logits but the likeliest tokens (upstreams), the top-k form runs: see
+ * `_trials_topk.ts`. Entropies are then lower bounds, all of the raw distribution, and the metrics say
+ * `topk_form` 1.
  */
 import * as z from "zod";
-import { branchSeeds, inLockstep } from "./_branches.ts";
+import { requireCapabilities } from "../runtime/mod.ts";
+import { type Branch, branchSeeds, inLockstep } from "./_branches.ts";
 import { canEncode, endsByLastCharacter, endsByToken } from "./_clauses.ts";
 import { StrategyParamError } from "./_errors.ts";
 import type { Drawn, TrialCounts } from "./_trial_sequence.ts";
 import { drawWithTrials } from "./_trials.ts";
-import { type Chunk, defineStrategy } from "./strategy.ts";
+import { drawWithTopkTrials } from "./_trials_topk.ts";
+import { type Chunk, defineStrategy, type StrategyContext } from "./strategy.ts";
 
 const name = "cautious-ntp";
 
@@ -36,9 +42,10 @@ const params = z.strictObject({
       "trials by entropy: the authors' code, algorithm 1 of the paper, always n_max, or " +
         "(negative) n_max + 1 minus what code gives",
     ),
-  scope: z.enum(["warped", "raw"]).default("warped")
+  scope: z.enum(["auto", "warped", "raw"]).default("auto")
     .describe(
-      "distribution of entropies and perplexities: after the sampling parameters, or before",
+      "distribution of entropies and perplexities: after the sampling parameters, or before; " +
+        "auto = after, where the model tells logits",
     ),
   stop_chars: z.string().min(1).max(64).regex(/^[\n\r\t\P{Cc}]+$/u).default(".,\n?!:;)]}")
     .describe("characters that end a clause"),
@@ -49,6 +56,8 @@ const params = z.strictObject({
   path: ["h_max"],
   message: "has to be above h_min",
 });
+
+type Params = z.output<typeof params>;
 
 /** What the number of trials depends on. */
 export type Schedule = Pick<z.infer<typeof params>, "n_max" | "h_min" | "h_max" | "schedule">;
@@ -80,10 +89,15 @@ export const cautiousNtp = defineStrategy({
   source: "https://arxiv.org/abs/2507.03038",
   streaming: "bursts",
   constrained: true,
-  needs: { model: ["edit", "logits"] },
+  needs: { model: ["generate", "edit", "topk"] },
+  constrainedNeeds: { model: ["logits"] },
   params,
   sequences: ({ n_max: most }, choices) => most * choices,
-  check({ model: { vocab } }, { params: { stop_chars: characters, stop_match: match } }) {
+  check({ model }, { params: { stop_chars: characters, stop_match: match, scope } }) {
+    const { vocab } = model;
+    if (scope === "warped") {
+      requireCapabilities(model, ["logits"], { strategy: name, role: "model" });
+    }
     if (match !== "exact") return;
     for (const character of characters) {
       if (canEncode(vocab!, character)) continue;
@@ -92,23 +106,9 @@ export const cautiousNtp = defineStrategy({
     }
   },
   async *run(context) {
-    const { models: { model }, prompt, params, sampling, choices, logprobs } = context;
-    const vocab = model.vocab!;
-    const ends = params.stop_match === "exact" ? endsByToken : endsByLastCharacter;
-    const endsClause = ends(vocab, params.stop_chars);
-    const isGreedy = sampling.temperature === 0 && params.scope === "warped";
-    const root = model.session(prompt);
-    const branches = branchSeeds(sampling.seed, choices).map((seed, choice) =>
-      drawWithTrials(choice === 0 ? root : root.fork(), context, {
-        choice,
-        seed,
-        // All trials would be the same.
-        trialsAt: (entropy) => isGreedy ? 1 : trialsAt(entropy, params),
-        scope: params.scope,
-        endsClause,
-        maxTokens: params.trial_max_tokens,
-      })
-    );
+    const { models: { model }, logprobs } = context;
+    const isExact = model.capabilities.has("logits");
+    const branches = isExact ? openExact(context) : openByTopk(context);
     const reasons = branches.map((): "stop" | "length" => "length");
     for await (const round of inLockstep(branches)) {
       for (const { branch, drawn } of round) {
@@ -117,9 +117,66 @@ export const cautiousNtp = defineStrategy({
       }
     }
     const counts = branches.map((branch) => branch.counts);
-    return { reasons, metrics: sumOf(counts), choices: counts.map((count) => ({ ...count })) };
+    return {
+      reasons,
+      metrics: { ...sumOf(counts), ...isExact ? {} : { ["topk_form"]: 1 } },
+      choices: counts.map((count) => ({ ...count })),
+    };
   },
 });
+
+type Context = StrategyContext<
+  Params,
+  { readonly model: readonly ["generate", "edit", "topk"] }
+>;
+type TrialBranch = Branch<readonly Drawn[]> & { readonly counts: TrialCounts };
+
+/** What both forms share. */
+function shared({ models: { model }, params }: Context) {
+  const ends = params.stop_match === "exact" ? endsByToken : endsByLastCharacter;
+  return {
+    endsClause: ends(model.vocab!, params.stop_chars),
+    maxTokens: params.trial_max_tokens,
+  };
+}
+
+function openExact(context: Context): TrialBranch[] {
+  const { prompt, params, sampling, choices } = context;
+  const model = requireCapabilities(context.models.model, ["edit", "logits"]);
+  const scope = params.scope === "raw" ? "raw" : "warped";
+  const isGreedy = sampling.temperature === 0 && scope === "warped";
+  const options = shared(context);
+  const root = model.session(prompt);
+  return branchSeeds(sampling.seed, choices).map((seed, choice) =>
+    drawWithTrials(choice === 0 ? root : root.fork(), { ...context, models: { model } }, {
+      ...options,
+      choice,
+      seed,
+      // All trials would be the same.
+      trialsAt: (entropy) => isGreedy ? 1 : trialsAt(entropy, params),
+      scope,
+    })
+  );
+}
+
+/** Most alternatives that are asked for: what all servers give. */
+const mostAlternatives = 20;
+
+function openByTopk(context: Context): TrialBranch[] {
+  const { models: { model }, prompt, params, sampling, choices, logprobs = 0 } = context;
+  const alternatives = Math.min(mostAlternatives, model.topLogprobs ?? mostAlternatives);
+  const options = shared(context);
+  const root = model.session(prompt, { rollback: 1 });
+  return branchSeeds(sampling.seed, choices).map((seed, choice) =>
+    drawWithTopkTrials(choice === 0 ? root : root.fork(), context, {
+      ...options,
+      choice,
+      seed,
+      trialsAt: (entropy) => trialsAt(entropy, params),
+      alternatives: Math.max(alternatives, logprobs),
+    })
+  );
+}
 
 function chunkOf(choice: number, drawn: readonly Drawn[], isShown: boolean): Chunk {
   const tokens = drawn.map(({ token }) => token);

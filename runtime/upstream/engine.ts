@@ -111,7 +111,7 @@ function start(
   const { prompt, scope } = asks[0]!;
   const control = new AbortController();
   const signal = AbortSignal.any([scope.signal, control.signal]);
-  const call = callOptions(asks, contextLength);
+  const call = callOptions(asks, profile, contextLength);
   const open = () =>
     openGeneration(caller, {
       kind,
@@ -127,7 +127,11 @@ function start(
   asks.forEach(({ resolve }, index) => resolve(shared.member(index)));
 }
 
-function callOptions(asks: readonly GenerateAsk[], contextLength: number): CallOptions {
+function callOptions(
+  asks: readonly GenerateAsk[],
+  { ignoreEos }: UpstreamProfile,
+  contextLength: number,
+): CallOptions {
   const { prompt, chat, options, scope } = asks[0]!;
   const { maxTokens, logprobs = true, topLogprobs = 0, ignoreStop = false } = options;
   return {
@@ -138,7 +142,8 @@ function callOptions(asks: readonly GenerateAsk[], contextLength: number): CallO
     maxTokens: maxTokens >= contextLength ? undefined : maxTokens,
     choices: asks.length,
     logprobs: logprobs ? topLogprobs : undefined,
-    ignoreStop,
+    // Of requests that ask for it, servers that cannot do it are refused before.
+    ignoreStop: ignoreStop && ignoreEos,
     cacheSalt: scope.cacheSalt,
   };
 }
