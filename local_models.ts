@@ -6,6 +6,7 @@ import {
   type ModelPath,
   resolveModelPath,
 } from "./runtime/local.ts";
+import { threadsOfMachine } from "./cores.ts";
 import { type Config, ConfigError } from "./runtime/mod.ts";
 import type { LogEvent } from "./routes/mod.ts";
 
@@ -44,6 +45,10 @@ const finishMs = 30_000;
 /** See file comment. */
 export class LocalModels implements AsyncDisposable {
   #host: LocalHost;
+  /** How many models compute now, for their threads; see `BackendSettings.running`. */
+  readonly #running = typeof SharedArrayBuffer === "undefined"
+    ? undefined
+    : new SharedArrayBuffer(4);
   #slots: Slot[] = [];
   #uses = 0;
   /** Loads and unloads follow each other: two at once could break the budget together. */
@@ -169,6 +174,8 @@ export class LocalModels implements AsyncDisposable {
       thread,
       context: config.context,
       kvBytes: config.kv_bytes,
+      threads: config.threads ?? threadsOfMachine(),
+      ...this.#running === undefined ? {} : { running: this.#running },
       created,
       ownedBy: origin === "embedded" ? "decant" : origin,
       draft: this.names.includes(draft) ? draft : undefined,

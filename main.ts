@@ -10,6 +10,7 @@ async function configure(args: readonly string[]): Promise<ConfigInput | undefin
   const { overrides, configFile, help } = readArgs(args, {
     host: Deno.env.get("HOST"),
     port: Deno.env.get("PORT"),
+    threads: Deno.env.get("DECANT_THREADS"),
   });
   if (help) return undefined;
   return { ...(configFile === undefined ? {} : await readConfigFile(configFile)), ...overrides };

@@ -86,6 +86,8 @@ export const configSchema = z.strictObject({
     .describe("Models computed by other servers, by public id"),
   backend: z.enum(["auto", "webgpu", "wasm", "cpu"]).default("auto")
     .describe("Where models run; auto takes the fastest one that works"),
+  threads: z.int().min(1).max(16).optional()
+    .describe("Threads per model on the WebAssembly backend; default: physical cores, at most 4"),
   api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
     .describe("Name of the environment variable with the API key; several keys: comma-separated"),
   keys: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), apiKey).default({})

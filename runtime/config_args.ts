@@ -13,6 +13,7 @@ const flags = {
     help: "embedded id, local folder or file, hf:org/repo[@revision][/file.gguf]; repeatable",
   },
   backend: { type: "string", value: "NAME", help: "auto, webgpu, wasm or cpu (auto)" },
+  threads: { type: "string", value: "N", help: "threads per model without a GPU (cores, up to 4)" },
   config: { type: "string", value: "FILE", help: "JSON file with the same fields and more" },
   "api-key-env": { type: "string", value: "NAME", help: "environment variable with the API key" },
   context: { type: "string", value: "N", help: "longest sequence in tokens" },
@@ -30,23 +31,29 @@ export interface Args {
 }
 
 /**
- * Reads flags, and HOST and PORT from the environment where the flags are silent.
+ * Reads flags, and HOST, PORT and DECANT_THREADS from the environment where the flags are silent.
  *
  * @throws {ConfigError} for unknown flags (naming the nearest known one) and bad values
  */
 export function readArgs(
   args: readonly string[],
-  env: { readonly host?: string | undefined; readonly port?: string | undefined },
+  env: {
+    readonly host?: string | undefined;
+    readonly port?: string | undefined;
+    readonly threads?: string | undefined;
+  },
 ): Args {
   refuseUnknown(args);
   const { values } = parse(args);
   const host = values.host ?? env.host;
   const port = values.port ?? env.port;
+  const threads = values.threads ?? env.threads;
   const overrides: ConfigInput = {
     ...(host === undefined ? {} : { host }),
     ...(port === undefined ? {} : { port: integer("port", port) }),
     ...(values.model === undefined ? {} : { models: values.model }),
     ...(values.backend === undefined ? {} : { backend: values.backend as "auto" }),
+    ...(threads === undefined ? {} : { threads: integer("threads", threads) }),
     ...(values["api-key-env"] === undefined ? {} : { api_key_env: values["api-key-env"] }),
     ...(values.context === undefined ? {} : { context: integer("context", values.context) }),
     ...(values.insecure === undefined ? {} : { insecure: values.insecure }),
@@ -63,7 +70,13 @@ export function usage(): string {
   const lines = Object.entries(flags).map(([name, flag]) =>
     `  --${name} ${flag.value}`.padEnd(24) + flag.help
   );
-  return ["Usage: deno task serve [flags]", "", ...lines, "", "Environment: HOST, PORT"].join("\n");
+  return [
+    "Usage: deno task serve [flags]",
+    "",
+    ...lines,
+    "",
+    "Environment: HOST, PORT, DECANT_THREADS",
+  ].join("\n");
 }
 
 function parse(args: readonly string[]) {

@@ -26,6 +26,10 @@ export interface LoadOptions {
   readonly weights?: WeightFormat;
   /** Upper bound on KV memory in bytes. */
   readonly kvBytes: number;
+  /** Threads the model computes with, where the backend has threads. @default 1 */
+  readonly threads?: number;
+  /** Four bytes that all models of the process share, so that they leave each other room. */
+  readonly running?: SharedArrayBuffer;
   /** Unix seconds, for listings. */
   readonly created: number;
   readonly ownedBy: string;
@@ -69,6 +73,8 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
     pageSize: PAGE_SIZE,
     pages: pagesFor(config, contextLength, options.kvBytes),
     adapterFiles: await listAdapterFiles(path),
+    threads: options.threads ?? 1,
+    ...(options.running === undefined ? {} : { running: options.running }),
   };
   const start = options.thread === "worker" ? createWorkerExecutor : createModelExecutor;
   const executor: ModelExecutor = await start(spec);

@@ -13,19 +13,29 @@ export interface GpuSettings {
   readonly readback?: ReadbackMode;
 }
 
+/** Settings of all backends; each takes its own. */
+export interface BackendSettings extends GpuSettings {
+  /** Threads of the WebAssembly backend. @default 1 */
+  readonly threads?: number;
+  /** What its teams of threads share, see `WasmBackendOptions.running`. */
+  readonly running?: SharedArrayBuffer;
+}
+
 /** Why a backend cannot run here. */
 interface Unavailable {
   readonly reason: string;
 }
 
-type Open = (settings: GpuSettings, isForced: boolean) => Promise<Backend | Unavailable>;
+type Open = (settings: BackendSettings, isForced: boolean) => Promise<Backend | Unavailable>;
 
 /** Name -> how to open it, fastest first. */
 const backends: Readonly<Record<string, Open>> = {
   webgpu: openWebGpu,
-  wasm: () =>
+  wasm: ({ threads = 1, running }) =>
     Promise.resolve(
-      isWasmSupported() ? createWasmBackend() : { reason: "there is no 128-bit SIMD" },
+      isWasmSupported()
+        ? createWasmBackend({ threads, ...running === undefined ? {} : { running } })
+        : { reason: "there is no 128-bit SIMD" },
     ),
   cpu: () => Promise.resolve(createCpuBackend()),
 };
@@ -40,7 +50,7 @@ const backends: Readonly<Record<string, Open>> = {
  */
 export async function selectBackend(
   name: string,
-  settings: GpuSettings = {},
+  settings: BackendSettings = {},
   onSkip: (backend: string, reason: string) => void = () => {},
 ): Promise<Backend> {
   const isForced = name !== "auto";

@@ -23,6 +23,10 @@ export interface ModelExecutorSpec extends LocalExecutorOptions {
   readonly adapterFiles?: readonly string[];
   /** Settings of the WebGPU backend. */
   readonly gpu?: GpuSettings;
+  /** Threads of the WebAssembly backend, the one that loads included. @default 1 */
+  readonly threads?: number;
+  /** What the models of a process share to know how many compute, see `BackendSettings`. */
+  readonly running?: SharedArrayBuffer;
 }
 
 /** An executor that knows how large its model is. */
@@ -51,7 +55,9 @@ export async function createModelExecutor(
 async function open(
   spec: ModelExecutorSpec,
 ): Promise<OpenedExecutor<Omit<ModelExecutor, "isReady">>> {
-  const backend = await selectBackend(spec.backend, spec.gpu);
+  const { gpu, threads = 1, running } = spec;
+  const shared = running === undefined ? {} : { running };
+  const backend = await selectBackend(spec.backend, { ...gpu, threads, ...shared });
   try {
     const { config, weights } = await openWeightFiles(spec.path);
     using source = weights;

@@ -57,6 +57,13 @@ Deno.test("readArgs() turns every flag into its config field", () => {
   });
 });
 
+Deno.test("readArgs() takes the number of threads from the flag, then from the environment", () => {
+  assertEquals(readArgs([], { threads: "3" }).overrides, { threads: 3 });
+  assertEquals(readArgs(["--threads", "2"], { threads: "3" }).overrides, { threads: 2 });
+  assertThrows(() => readArgs(["--threads", "all"], {}), ConfigError, "threads");
+  assertThrows(() => parseConfig({ threads: 0 }, "config file"), ConfigError, "threads");
+});
+
 Deno.test("readArgs() takes HOST and PORT from the environment, flags first", () => {
   assertEquals(readArgs([], { host: "0.0.0.0", port: "81" }).overrides, {
     host: "0.0.0.0",
