@@ -7,11 +7,14 @@
 import { sampleRow } from "../../runtime/sampling.ts";
 import {
   argMax,
+  type Constraint,
   greedySampling,
   type LanguageModel,
   type Prompt,
+  regexConstraint,
   requireCapabilities,
   seedFrom,
+  type Vocab,
 } from "../../runtime/mod.ts";
 import { getStrategy, type RunRequest, runStrategy } from "../../strategies/mod.ts";
 import { type FakeModel, fakeVocab, tableModel } from "../../tests/fakes/mod.ts";
@@ -28,6 +31,7 @@ interface Case {
   readonly params?: Readonly<Record<string, unknown>>;
   readonly choices?: number;
   readonly logprobs?: number;
+  readonly constraint?: (vocab: Vocab) => Constraint;
   /** The same asks, without the strategy. */
   readonly bare: (model: LanguageModel) => Promise<void>;
 }
@@ -99,6 +103,15 @@ const readsRows = (last: number, sessions: number): Case["bare"] => async (model
   for (const session of open) session[Symbol.dispose]();
 };
 
+/** Any text, with a mask per token. */
+const anyText = (vocab: Vocab) => regexConstraint("[a-z .,!?]*", vocab);
+
+/** The same, judged token by token. */
+const anyToken = (vocab: Vocab): Constraint => {
+  const { name, start, advance, accepting } = anyText(vocab);
+  return { name, start, advance, accepting };
+};
+
 const cases: readonly Case[] = [
   { strategy: "greedy", bare: draws(1) },
   { strategy: "sample", bare: draws(1) },
@@ -121,6 +134,18 @@ const cases: readonly Case[] = [
   },
   { strategy: "diverse-beam", params: { num_beams: 4, diversity_fn: "embedding" }, bare: reads(4) },
   { strategy: "stochastic-beam", params: { num_beams: 4 }, bare: rows(4) },
+  { strategy: "sample", constraint: anyText, bare: rows(1, true) },
+  { strategy: "awrs", constraint: anyText, bare: rows(1, true) },
+  { strategy: "awrs", constraint: anyToken, bare: rows(1, true) },
+  {
+    strategy: "awrs",
+    params: { estimator: "geometric" },
+    constraint: anyToken,
+    bare: rows(1, true),
+  },
+  { strategy: "awrs", params: { n_particles: 4 }, constraint: anyText, bare: rows(4, true) },
+  { strategy: "speculative-cascade", params: { execution: "step" }, bare: rows(2) },
+  { strategy: "speculative-cascade", params: { rule: "chow", alpha: 1 }, bare: rows(1, true) },
   // One trial everywhere: what the entropy costs. Then ten trials of eight tokens everywhere.
   { strategy: "cautious-ntp", params: { n_max: 1 }, bare: rows(1, true) },
   {
@@ -153,6 +178,9 @@ async function measure(entry: Case): Promise<Record<string, unknown>> {
     params,
     choices,
     logprobs: logprobs ?? null,
+    constraint: entry.constraint?.(model.vocab).mask === undefined
+      ? (entry.constraint ? "judged" : null)
+      : "masked",
     model: "table, 32 tokens",
     prompt_tokens: prompt.length,
     output_tokens: maxTokens,
@@ -189,7 +217,7 @@ function requestFor(entry: Case, model: FakeModel): RunRequest {
     stop: ["\n\n", "<end>", "zzzzzzzz"],
     stopTokens: [],
     ignoreStop: true,
-    constraint: undefined,
+    constraint: entry.constraint?.(model.vocab),
     kv: undefined,
     cacheSalt: "",
     trace: "none",
