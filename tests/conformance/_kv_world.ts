@@ -1,6 +1,12 @@
 /** A KV pool with a mirror on the host, so that tests know what every slot holds. */
-import type { AttentionRow, Backend, KvPool, Tensor } from "../../runtime/backend/backend.ts";
-import type { KvGranularity, KvLayout, KvSignal } from "../../runtime/kv/policy.ts";
+import type {
+  AttentionRow,
+  Backend,
+  EncodedSlots,
+  KvPool,
+  Tensor,
+} from "../../runtime/backend/backend.ts";
+import type { KvGranularity, KvLayout, KvSignal, ReadRule } from "../../runtime/kv/policy.ts";
 import { groupCount, groupOf, unitBase, unitOffset, unitsOf } from "../../runtime/kv/units.ts";
 import type { Rng } from "../../runtime/rng.ts";
 import { attend, type Expected, permutation, randomMatrix } from "./_backend_reference.ts";
@@ -20,6 +26,11 @@ export interface WorldRow {
   readonly counts: Uint32Array;
   readonly slots: readonly Uint32Array[];
   readonly treeMask?: Uint32Array;
+  readonly encoded?: EncodedSlots;
+  readonly read?: readonly (Uint32Array | undefined)[];
+  readonly readFrom?: Uint32Array;
+  readonly rule?: ReadRule;
+  readonly ruleFrom?: number;
 }
 
 /** K, V and q of a row's new tokens in one layer. */
@@ -248,10 +259,10 @@ export class World implements Disposable {
 /** Rows as ops take them: flattened, one after the other. */
 export function attentionRows(rows: readonly WorldRow[]): AttentionRow[] {
   let start = 0;
-  return rows.map(({ length, granularity, pages, counts, treeMask }) => {
-    const row = { start, length, granularity, pages, counts };
-    start += length;
-    return treeMask === undefined ? row : { ...row, treeMask };
+  return rows.map(({ slots: _, ...rest }) => {
+    const row = { start, ...rest };
+    start += rest.length;
+    return row;
   });
 }
 

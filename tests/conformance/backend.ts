@@ -2,10 +2,11 @@
  * Laws of every Backend: each op agrees with plain double-precision loops over awkward shapes, and a
  * row's result does not depend on its neighbours, its chunks or where its pages lie.
  */
-import type { Backend, KvPool } from "../../runtime/backend/backend.ts";
+import type { Backend, KvPool, KvSupport } from "../../runtime/backend/backend.ts";
 import type { KvSignal } from "../../runtime/kv/policy.ts";
 import { attentionLaws } from "./_backend_attention.ts";
 import { opLaws } from "./_backend_ops.ts";
+import { kvLaws } from "./_backend_kv.ts";
 import { signalLaws } from "./_backend_signals.ts";
 import { type CreateWithThreads, threadLaws } from "./_backend_threads.ts";
 import type { Expected } from "./_backend_reference.ts";
@@ -28,6 +29,8 @@ export interface BackendLawOptions {
   ) => Float32Array | Promise<Float32Array>;
   /** For backends with threads; without it the law about their number is not run. */
   readonly createWithThreads?: CreateWithThreads;
+  /** What the backend can do for KV policies; the laws about it are run for that. */
+  readonly kv?: KvSupport;
   /** Laws that cannot hold, by name. */
   readonly skip?: readonly { readonly law: string; readonly reason: string }[];
 }
@@ -47,7 +50,7 @@ export function testBackend(
   create: () => Backend | Promise<Backend>,
   options: BackendLawOptions = {},
 ): void {
-  const { roundings = () => 2, readSignal, createWithThreads, skip = [] } = options;
+  const { roundings = () => 2, readSignal, kv, createWithThreads, skip = [] } = options;
   const context: LawContext = {
     create,
     assertClose: (actual, expected, terms) => assertClose(actual, expected, roundings(terms)),
@@ -66,6 +69,7 @@ export function testBackend(
   opLaws(context);
   attentionLaws(context);
   if (readSignal !== undefined) signalLaws(context, readSignal);
+  if (kv !== undefined) kvLaws(context, kv);
   if (createWithThreads !== undefined) threadLaws(context, createWithThreads);
 }
 

@@ -1,3 +1,4 @@
+import { fullKvSupport } from "../../../../runtime/backend/backend.ts";
 import { createWasmBackend, WasmKvPool } from "../../../../runtime/backend/wasm/mod.ts";
 import { testBackend } from "../../../conformance/backend.ts";
 
@@ -7,6 +8,7 @@ testBackend("WASM", createWasmBackend, {
    * roundings of products, exponentials (4), divisions and the store.
    */
   roundings: (terms) => terms / 4 + 12,
+  kv: fullKvSupport,
   readSignal: (pool, signal, layer, kvHead, slots) => {
     if (!(pool instanceof WasmKvPool)) throw new TypeError("not a pool of this backend");
     return pool.readSignal(signal, layer, kvHead, slots);
