@@ -16,8 +16,11 @@ export interface ByteAutomaton<S> {
   isAccepting(state: S): boolean;
   /** Whether the place is between two characters. */
   isBoundary(state: S): boolean;
-  /** Whether every text of so many bytes may come next that has no quote, backslash or control. */
-  takesAnyText?(state: S, bytes: number): boolean;
+  /**
+   * How many characters that are no quote, backslash or control may come next, whichever they are;
+   * 0 if that depends on the characters.
+   */
+  freeCharacters?(state: S): number;
 }
 
 /** How much work and memory the masks of one constraint may take. */
@@ -66,9 +69,9 @@ export function byteConstraint<S>(
   }
   function makeMask(state: S, bits: Uint32Array): void {
     const budget = new Budget(limits.maxMaskSteps);
-    const isFree = automaton.takesAnyText?.(state, tries.all.maxDepth) ?? false;
-    if (isFree) bits.set(tries.plain);
-    walk(automaton, state, isFree ? tries.rest : tries.all, canPause, budget, bits);
+    const free = Math.min(automaton.freeCharacters?.(state) ?? 0, tries.plain.length - 1);
+    if (free > 0) bits.set(tries.plain[free]!);
+    walk(automaton, state, free > 0 ? tries.rest : tries.all, canPause, budget, bits);
   }
   const bitsOf = (state: S) => masks.get(automaton.key(state), (fresh) => makeMask(state, fresh));
   return {
@@ -120,8 +123,11 @@ function walk<S>(
 /** The tokens of a vocabulary, and those that may stand anywhere in free text. */
 interface Tries {
   readonly all: ByteTrie;
-  /** Bits of the tokens of whole characters without quotes, backslashes and controls. */
-  readonly plain: Uint32Array;
+  /**
+   * By number of characters: bits of the tokens of at most so many whole characters without quotes,
+   * backslashes and controls. The last one has them all.
+   */
+  readonly plain: readonly Uint32Array[];
   /** The other tokens. */
   readonly rest: ByteTrie;
   /** Whether every byte inside a character is a token, so that tokens may end there. */
@@ -147,15 +153,29 @@ function triesOf(vocab: Vocab): Tries {
   let tries = known.get(vocab);
   if (!tries) {
     const all = byteTrie(vocab);
-    const plain = new Uint32Array(Math.ceil(vocab.size / 32));
-    for (let token = 0; token < vocab.size; token++) {
-      if (all.isText[token] && isPlain(vocab.bytes(token))) plain[token >> 5]! |= 1 << (token & 31);
-    }
+    const plain = plainByLength(vocab, all);
     const rest = buildTrie(vocab, (bytes) => !isPlain(bytes));
     const canSplit = all.single.subarray(0x80, 0xc0).every((has) => has === 1);
     known.set(vocab, tries = { all, plain, rest, canSplit });
   }
   return tries;
+}
+
+function plainByLength(vocab: Vocab, { isText }: ByteTrie): Uint32Array[] {
+  const byLength: number[][] = [[]];
+  for (let token = 0; token < vocab.size; token++) {
+    const bytes = vocab.bytes(token);
+    if (!isText[token] || !isPlain(bytes)) continue;
+    const characters = bytes.reduce((sum, byte) => sum + ((byte & 0xc0) === 0x80 ? 0 : 1), 0);
+    while (byLength.length <= characters) byLength.push([]);
+    byLength[characters]!.push(token);
+  }
+  let bits = new Uint32Array(Math.ceil(vocab.size / 32));
+  return byLength.map((tokens) => {
+    bits = bits.slice();
+    for (const token of tokens) bits[token >> 5]! |= 1 << (token & 31);
+    return bits;
+  });
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true });

@@ -1,7 +1,7 @@
 /** A second look at a finished text, by other means than the ones that wrote it. */
 import { Validator } from "@cfworker/json-schema";
 import type { Vocab } from "../model.ts";
-import { draftOf } from "./json/mod.ts";
+import { draftOf, formatPatterns } from "./json/mod.ts";
 import {
   bindConstraint,
   compileConstraint,
@@ -34,9 +34,7 @@ export function createTextCheck(spec: ConstraintSpec, limits?: ConstraintLimits)
 }
 
 function schemaCheck(schema: unknown): TextCheck {
-  // It marks schemas it has seen, so it gets a copy of its own.
-  const copy = structuredClone(schema) as ConstructorParameters<typeof Validator>[0];
-  const validator = new Validator(copy, draftOf(schema), true);
+  const validator = validatorOf(schema);
   return (text) => {
     let value: unknown;
     try {
@@ -46,6 +44,37 @@ function schemaCheck(schema: unknown): TextCheck {
     }
     return validator.validate(value).valid;
   };
+}
+
+/** It marks the schemas it has seen, so it gets a copy, with what it checks as we check it. */
+function validatorOf(schema: unknown): Validator {
+  type Schema = ConstructorParameters<typeof Validator>[0];
+  const draft = draftOf(schema);
+  try {
+    return new Validator(adapted(schema, false) as Schema, draft, true);
+  } catch {
+    // Two identifiers that are one to it, mostly properties called "id" of old drafts.
+    return new Validator(adapted(schema, true) as Schema, draft, true);
+  }
+}
+
+const values = new Set(["enum", "const", "default", "examples"]);
+
+/** A copy without formats that are annotations here and, on request, without inner identifiers. */
+function adapted(schema: unknown, dropsIds: boolean, isRoot = true): unknown {
+  if (Array.isArray(schema)) return schema.map((item) => adapted(item, dropsIds, false));
+  if (typeof schema !== "object" || schema === null) return schema;
+  const kept = Object.entries(schema).filter(([key, value]) => {
+    if (typeof value !== "string") return true;
+    if (key === "format") return formatPatterns.has(value);
+    return isRoot || !dropsIds || (key !== "id" && key !== "$id");
+  });
+  return Object.fromEntries(
+    kept.map(([key, value]) => [
+      key,
+      values.has(key) ? structuredClone(value) : adapted(value, dropsIds, false),
+    ]),
+  );
 }
 
 /** The 256 bytes as tokens. */

@@ -19,20 +19,27 @@ const maxChecks = 32;
 function answer(request: CompileRequest): CompileReply {
   const { spec, limits, limitMs } = request;
   if (request.type === "compile") {
-    const compiled = withDeadline(() => compileConstraint(spec, limits), limitMs);
+    const compiled = withDeadline(() => {
+      const made = compileConstraint(spec, limits);
+      checkOf(request);
+      return made;
+    }, limitMs);
     return { type: "compiled", compiled };
   }
-  const isValid = withDeadline(() => {
-    const key = JSON.stringify(spec);
-    let check = checks.get(key);
-    if (!check) {
-      check = createTextCheck(spec, limits);
-      if (checks.size >= maxChecks) checks.delete(checks.keys().next().value!);
-      checks.set(key, check);
-    }
-    return check(request.text);
-  }, limitMs);
+  const isValid = withDeadline(() => checkOf(request)(request.text), limitMs);
   return { type: "checked", isValid };
+}
+
+/** The check of a constraint; one that cannot be made refuses it before anything is written. */
+function checkOf({ spec, limits }: CompileRequest): TextCheck {
+  const key = JSON.stringify(spec);
+  let check = checks.get(key);
+  if (!check) {
+    check = createTextCheck(spec, limits);
+    if (checks.size >= maxChecks) checks.delete(checks.keys().next().value!);
+    checks.set(key, check);
+  }
+  return check;
 }
 
 scope.onmessage = ({ data }) => {

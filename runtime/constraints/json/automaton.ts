@@ -22,7 +22,7 @@ import { endNumber, isWholeNumber, startNumber, stepNumber } from "./number_run.
 import { absent, leavesOf, Plans } from "./plans.ts";
 import { jsonType, type SchemaProgram } from "./program.ts";
 import { frameState, type JsonState, StateKeys, valueState } from "./state.ts";
-import { startName, startString, stepText, takesAnyText } from "./text_run.ts";
+import { freeCharacters, startName, startString, stepText } from "./text_run.ts";
 import { fail, open, pass } from "./verdict.ts";
 
 /** White space in a row. Unbounded, it would let a model fill its whole answer with it. */
@@ -77,9 +77,9 @@ export class JsonAutomaton {
     return state.lex.kind !== "utf8";
   }
 
-  /** Whether any text of so many bytes without quotes, backslashes and controls may come next. */
-  takesAnyText(state: JsonState, bytes: number): boolean {
-    return takesAnyText(this.#machine, state, bytes);
+  /** How many characters may come next, whichever they are: see `ByteAutomaton`. */
+  freeCharacters(state: JsonState): number {
+    return freeCharacters(this.#machine, state);
   }
 
   /** The state after a byte, or null if no valid text goes on with it. */
@@ -120,7 +120,8 @@ export class JsonAutomaton {
     }
     if (mode === "name") {
       if (byte === 0x7d && state.isFresh) return this.#close(state);
-      return byte === 0x22 ? startName(this.#machine, state) : undefined;
+      if (byte !== 0x22 || !canGoOn(this.#machine, frame!)) return undefined;
+      return startName(this.#machine, state);
     }
     if (byte === (frame!.isObject ? 0x7d : 0x5d)) return this.#close(state);
     return byte === 0x2c ? this.#comma(frame!, raw) : undefined;

@@ -5,6 +5,7 @@ import {
   failing,
   type Frame,
   presenceIn,
+  settle,
   settleFrame,
   type Value,
 } from "./frames.ts";
@@ -18,7 +19,7 @@ import {
   placesOf,
   viableChild,
 } from "./members.ts";
-import { absent, evaluate, type Leaves, type Presence } from "./plans.ts";
+import { absent, evaluate, keyOfLeaves, type Leaves, type Presence } from "./plans.ts";
 import type { ArrayRule, ObjectRule } from "./program.ts";
 import { frameState, type JsonState } from "./state.ts";
 import { fail, open, pass, type Verdict } from "./verdict.ts";
@@ -43,6 +44,31 @@ export function endValue(
   if (checked === dead) return undefined;
   const after = frameState("after", checked, raw);
   return canGoOn(machine, checked) || closeContainer(machine, after) ? after : undefined;
+}
+
+/** The last end of a value whose text does not matter, by the value as it was being written. */
+const ends = new WeakMap<Value, Ending>();
+
+interface Ending {
+  readonly frame: Frame | undefined;
+  readonly leaves: string;
+  readonly result: JsonState | undefined;
+}
+
+/** {@link endValue} for a string or number: equal ends are the same state, made once. */
+export function endOnce(
+  machine: Machine,
+  state: JsonState,
+  value: Value,
+  raw: string | undefined,
+): JsonState | undefined {
+  const leaves = keyOfLeaves(value.leaves);
+  const last = raw === undefined ? ends.get(state.value!) : undefined;
+  if (last?.frame === state.frame && last?.leaves === leaves) return last.result;
+  const frame = settle(state.frame, value, absent);
+  const result = frame === dead ? undefined : endValue(machine, frame, value, raw);
+  if (raw === undefined) ends.set(state.value!, { frame: state.frame, leaves, result });
+  return result;
 }
 
 /** Arrays with more matching items than `maxContains` allows fail. */

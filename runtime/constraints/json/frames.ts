@@ -38,6 +38,7 @@ export function presenceIn(frame: Frame, isClosing: boolean): Presence {
 
 /** Changes some leaves to `fail`; the same array if there is nothing to change. */
 export function failing(leaves: Leaves, places: readonly number[]): Leaves {
+  if (places.length === 0) return leaves;
   const fresh = places.filter((place) => leaves[place] !== fail);
   if (fresh.length === 0) return leaves;
   const changed = leaves.slice();
@@ -56,13 +57,15 @@ export function settle(
   value: Value,
   presence?: Presence,
 ): Frame | undefined | typeof dead {
-  if (value.plan.roots.length === 0) return frame;
-  const verdicts = evaluate(value.plan, value.leaves, presence);
-  const failed = (root: number) => verdicts[value.plan.roots[root]!] === fail;
-  if (!frame) return failed(0) ? dead : frame;
-  const hit = value.links.filter((link) => !link.isCounted && failed(link.root));
-  if (hit.length === 0) return frame;
-  const leaves = failing(frame.leaves, hit.map((link) => link.parent));
+  const { plan, links } = value;
+  if (plan.roots.length === 0) return frame;
+  const verdicts = plan.isFlat ? value.leaves : evaluate(plan, value.leaves, presence);
+  if (!frame) return verdicts[plan.roots[0]!] === fail ? dead : frame;
+  const hit: number[] = [];
+  for (const { root, parent, isCounted } of links) {
+    if (!isCounted && verdicts[plan.roots[root]!] === fail) hit.push(parent);
+  }
+  const leaves = failing(frame.leaves, hit);
   return leaves === frame.leaves ? frame : settleFrame({ ...frame, leaves });
 }
 

@@ -2,7 +2,7 @@
 import type { Budget } from "../regex/budget.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
 import type { Matcher } from "./matchers.ts";
-import { absent, type Child, leavesOf, type Plans } from "./plans.ts";
+import { absent, type Child, keyOfLeaves, leavesOf, type Plans } from "./plans.ts";
 import { jsonType, type StringRule } from "./program.ts";
 import { open } from "./verdict.ts";
 
@@ -29,6 +29,16 @@ export function viableChild(machine: Machine, frame: Frame, child: Child): Value
   return isViable ? value : undefined;
 }
 
+const unknown = new WeakMap<Frame, Map<Child, Value | undefined>>();
+
+/** {@link viableChild} for a name that no schema of the object knows. */
+export function viableUnknown(machine: Machine, frame: Frame, child: Child): Value | undefined {
+  let known = unknown.get(frame);
+  if (!known) unknown.set(frame, known = new Map());
+  if (!known.has(child)) known.set(child, viableChild(machine, frame, child));
+  return known.get(child);
+}
+
 /** The member of an object under a name that matches exactly these matchers. */
 export function childOfKey(
   { plans }: Machine,
@@ -37,7 +47,8 @@ export function childOfKey(
   matched: ReadonlySet<number>,
 ): Child {
   const isKnown = plan.names.has(name);
-  const key = `${String.fromCharCode(...leaves)}${[...matched].join()}|${isKnown ? name : ""}`;
+  const some = matched.size === 0 ? "" : [...matched].join();
+  const key = `${keyOfLeaves(leaves)}${some}|${isKnown ? name : ""}`;
   let child = plan.children.get(key);
   if (child) return child;
   const links: { node: number; parent: number; isCounted: boolean }[] = [];
@@ -58,7 +69,7 @@ export function childOfKey(
 
 /** The next item of an array. */
 export function childOfIndex({ plans }: Machine, { plan, leaves, count }: Frame): Child {
-  const key = `${String.fromCharCode(...leaves)}${count}`;
+  const key = `${keyOfLeaves(leaves)}${count}`;
   let child = plan.children.get(key);
   if (child) return child;
   const links: { node: number; parent: number; isCounted: boolean }[] = [];
@@ -117,12 +128,12 @@ export interface NameOptions {
   readonly patterns: readonly number[];
 }
 
-const known = new WeakMap<Frame, NameOptions>();
+const options = new WeakMap<Frame, NameOptions>();
 
 /** The names that may come next; `frame` is what {@link beforeProperty} gave. */
 export function nameOptions(machine: Machine, frame: Frame): NameOptions {
-  let options = known.get(frame);
-  if (options) return options;
+  const known = options.get(frame);
+  if (known) return known;
   const isViable = (name: string, matched: ReadonlySet<number>) =>
     viableChild(machine, frame, childOfKey(machine, frame, name, matched)) !== undefined;
   const names: string[] = [];
@@ -133,14 +144,14 @@ export function nameOptions(machine: Machine, frame: Frame): NameOptions {
       names.push(latin1(name));
     }
   }
-  options = {
+  const found: NameOptions = {
     names,
     // A name no schema knows: one that could not be a declared one.
     isFree: isViable(unknownName, new Set()),
     patterns: patternsOf(frame).filter((matcher) => isViable(unknownName, new Set([matcher]))),
   };
-  known.set(frame, options);
-  return options;
+  options.set(frame, found);
+  return found;
 }
 
 /** Stands for every name that is in no schema; a lone surrogate is in none. */
@@ -178,13 +189,17 @@ function namesAllow(rule: StringRule, length: number, matched: ReadonlySet<numbe
   return length >= rule.min && length <= rule.max && rule.matchers.every((id) => matched.has(id));
 }
 
+const isAscii = /^[\0-\x7f]*$/;
+
 /** Text as UTF-8 bytes, one character each. */
 export function latin1(text: string): string {
+  if (isAscii.test(text)) return text;
   return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
 }
 
 /** The text of UTF-8 bytes, one character each. */
 export function fromLatin1(bytes: string): string {
+  if (isAscii.test(bytes)) return bytes;
   return new TextDecoder().decode(Uint8Array.from(bytes, (character) => character.charCodeAt(0)));
 }
 

@@ -15,6 +15,7 @@ import type { SchemaProgram } from "./program.ts";
 import type { JsonState } from "./state.ts";
 
 export { compileSchema } from "./compile.ts";
+export { formatPatterns } from "./formats.ts";
 export { type Draft, draftOf } from "./resources.ts";
 export { resolveSchemaLimits, type SchemaLimits, schemaLimits } from "./limits.ts";
 export type { SchemaProgram } from "./program.ts";
@@ -33,8 +34,8 @@ export interface JsonOptions extends Partial<SchemaLimits> {
  * into tokens. Names of properties come in any order, none twice.
  *
  * Texts left out, so that what is written can be judged at once: numbers of more than 24 digits
- * before or behind the point or an exponent of three digits, exponents where the schema looks at the
- * number, other spellings than \" \\ \b \f \n \r \t and \u00XX of characters in names and in strings
+ * before or behind the point or an exponent of three digits; where the schema looks at the number,
+ * exponents and more digits than a double keeps; other spellings than \" \\ \b \f \n \r \t and \u00XX of characters in names and in strings
  * the schema looks at, lone surrogates, and containers more than 64 deep.
  *
  * @throws {FormatError} for a schema that is malformed, contradictory or not supported, with the place

@@ -1,12 +1,19 @@
 /** The inside of a number. Source: RFC 8259, section 6. */
-import { endValue } from "./closing.ts";
-import { dead, failing, settle, type Value } from "./frames.ts";
+import { endOnce } from "./closing.ts";
+import { dead, settle, type Value } from "./frames.ts";
 import type { Machine } from "./members.ts";
-import { digitLimits, judgeBeginning, judgeNumber } from "./numbers.ts";
-import { absent, type Leaves, leavesOf } from "./plans.ts";
+import {
+  digitLimits,
+  digitsFor,
+  hasTooManyDigits,
+  joinRules,
+  judgeBeginning,
+  judgeNumber,
+} from "./numbers.ts";
+import { absent, type Leaves, leavesOf, type Plan } from "./plans.ts";
 import { jsonType } from "./program.ts";
 import type { JsonState } from "./state.ts";
-import { fail, open, pass } from "./verdict.ts";
+import { fail, open, pass, type Verdict } from "./verdict.ts";
 
 /** Parts of a number. */
 const part = {
@@ -87,9 +94,7 @@ function phaseAfter(phase: number, byte: number): number | undefined {
 }
 
 function isTracked({ value }: JsonState): boolean {
-  return value!.plan.nodes.some((node, place) =>
-    node.number !== undefined && value!.leaves[place] === open
-  );
+  return value!.plan.nodes.some((node) => node.number !== undefined);
 }
 
 function advance(
@@ -103,9 +108,11 @@ function advance(
   // Without schemas that look at it, only the number of digits matters.
   if (!isTracked(state) && !state.frame?.isCapturing) return { ...state, phase, length, text: "" };
   const text = state.text + String.fromCharCode(byte);
-  machine.budget.spend(100 * state.value!.plan.nodes.length);
   const { plan, links } = state.value!;
+  machine.budget.spend(100 * plan.nodes.length);
+  if (phase < part.e && hasTooManyDigits(text, digitsOfPlan(state.value!))) return undefined;
   const leaves = judge(state.value!, text);
+  if (leaves === state.value!.leaves) return { ...state, phase, length, text };
   const frame = settle(state.frame, { plan, leaves, links }, absent);
   return frame === dead
     ? undefined
@@ -119,12 +126,30 @@ function digitsOf(phase: number): number {
 
 function judge({ plan, leaves }: Value, text: string): Leaves {
   if (/e/i.test(text)) return leaves;
-  const hit: number[] = [];
-  for (const [place, node] of plan.nodes.entries()) {
-    if (leaves[place] !== open || !node.number) continue;
-    if (judgeBeginning(text, node.number) === fail) hit.push(place);
+  const digits = digitsOfPlan({ plan, leaves });
+  const next = leaves.map((verdict, place): Verdict => {
+    const { number } = plan.nodes[place]!;
+    if (verdict !== open || !number) return verdict as Verdict;
+    return judgeBeginning(text, number, digits);
+  });
+  for (const [root, places] of plan.groups) {
+    const rules = places.flatMap((place) => plan.nodes[place]!.number ?? []);
+    if (rules.length < 2 || next[root] === fail) continue;
+    if (judgeBeginning(text, joinRules(rules), digits) === fail) next[root] = fail;
   }
-  return failing(leaves, hit);
+  return next.every((verdict, place) => verdict === leaves[place]) ? leaves : next;
+}
+
+/** The rules never change while the number is written, so neither does what they allow. */
+const digitsByPlan = new WeakMap<Plan, number>();
+
+function digitsOfPlan({ plan }: Pick<Value, "plan" | "leaves">): number {
+  let digits = digitsByPlan.get(plan);
+  if (digits === undefined) {
+    digits = digitsFor(plan.nodes.flatMap(({ number }) => number ?? []));
+    digitsByPlan.set(plan, digits);
+  }
+  return digits;
 }
 
 /**
@@ -144,7 +169,5 @@ export function endNumber(
     if (verdict !== open) return verdict;
     return number ? judgeNumber(state.text, number) : pass;
   });
-  const value = { plan, leaves, links };
-  const frame = settle(state.frame, value, absent);
-  return frame === dead ? undefined : endValue(machine, frame, value, raw);
+  return endOnce(machine, state, { plan, leaves, links }, raw);
 }

@@ -6,6 +6,55 @@ import { fail, open, pass, type Verdict } from "./verdict.ts";
 /** Digits a number may have before the point, behind it, and in its exponent. */
 export const digitLimits = { whole: 24, fraction: 24, exponent: 2 } as const;
 
+/**
+ * Digits of a number that a schema looks at. A reader of JSON keeps 15 exactly; bounds of integers
+ * that are inclusive hold after rounding too, so those may have the digits of 64 bits.
+ */
+export function digitsFor(rules: readonly NumberRule[]): number {
+  return rules.every(isPlainInteger) ? 19 : exactDigits;
+}
+
+const exactDigits = 15;
+
+function isPlainInteger(rule: NumberRule): boolean {
+  const { multiples: [multiple, other], minIsExclusive, maxIsExclusive, values } = rule;
+  const isOne = multiple?.digits === 1n && multiple.scale === 0 && !other;
+  return isOne && !minIsExclusive && !maxIsExclusive && !values;
+}
+
+/** Whether so many digits are too many. */
+export function hasTooManyDigits(text: string, digits: number): boolean {
+  const count = text.replace(/[-.]/g, "").length;
+  return count > (text.includes(".") ? exactDigits : digits);
+}
+
+/** A rule that is satisfied where all of these are. */
+export function joinRules(rules: readonly NumberRule[]): NumberRule {
+  return rules.reduce((a, b) => {
+    const [min, minIsExclusive] = tighter([a.min, a.minIsExclusive], [b.min, b.minIsExclusive], 1);
+    const [max, maxIsExclusive] = tighter([a.max, a.maxIsExclusive], [b.max, b.maxIsExclusive], -1);
+    return {
+      min,
+      minIsExclusive,
+      max,
+      maxIsExclusive,
+      multiples: [...a.multiples, ...b.multiples],
+      values: a.values && b.values
+        ? a.values.filter((v) => b.values!.some((w) => compareDecimals(v, w) === 0))
+        : a.values ?? b.values,
+      hasNoPoint: a.hasNoPoint || b.hasNoPoint,
+    };
+  });
+}
+
+type Bound = readonly [value: Decimal | undefined, isExclusive: boolean];
+
+function tighter(a: Bound, b: Bound, sign: 1 | -1): Bound {
+  if (!a[0] || !b[0]) return a[0] ? a : b;
+  const order = sign * compareDecimals(a[0], b[0]);
+  return order === 0 ? [a[0], a[1] || b[1]] : order > 0 ? a : b;
+}
+
 /** Whether a number satisfies a rule. */
 export function satisfies(value: Decimal, rule: NumberRule): boolean {
   if (!isWithin(value, rule)) return false;
@@ -27,16 +76,22 @@ function isWithin(value: Decimal, rule: NumberRule): boolean {
 }
 
 /**
- * What a rule says about every number that begins with `text` and has no exponent: `fail` if none
- * satisfies it, `pass` if all do as far as bounds tell, else `open`.
+ * What a rule says about every number of at most `digits` digits that begins with `text` and has no
+ * exponent: `fail` if none satisfies it, `pass` if all do as far as bounds tell, else `open`.
  */
-export function judgeBeginning(text: string, rule: NumberRule): Verdict {
-  if (rule.hasNoPoint && text.includes(".")) return fail;
+export function judgeBeginning(text: string, rule: NumberRule, digits: number): Verdict {
+  const hasPoint = text.includes(".");
+  if (rule.hasNoPoint && hasPoint) return fail;
+  // Most rules ask for an integer and no more.
+  if (isIntegerRule(rule)) return !hasPoint || /\.0*$/.test(text) ? open : fail;
   const isNegative = text.startsWith("-");
   const [whole = "", fraction] = (isNegative ? text.slice(1) : text).split(".");
+  if (whole.length + (fraction?.length ?? 0) >= (hasPoint ? exactDigits : digits)) {
+    return satisfies(decimalOf(text), rule) ? pass : fail;
+  }
   let canPass = false;
   let canFail = rule.values !== undefined || rule.multiples.length > 0;
-  for (const range of ranges(whole, fraction)) {
+  for (const range of ranges(whole, fraction, digits)) {
     const signed = isNegative ? mirror(range) : range;
     if (!canPass && holdsSome(signed, rule)) canPass = true;
     if (!canFail && !holdsAll(signed, rule)) canFail = true;
@@ -45,35 +100,40 @@ export function judgeBeginning(text: string, rule: NumberRule): Verdict {
   return canPass ? canFail ? open : pass : fail;
 }
 
+function isIntegerRule({ min, max, multiples: [multiple, other], values }: NumberRule): boolean {
+  const isOne = multiple?.digits === 1n && multiple.scale === 0;
+  return isOne && !other && !min && !max && !values;
+}
+
 /** Numbers from `lo` to `hi`, at a common scale; the far end from zero is not included. */
 interface Range {
   readonly lo: bigint;
   readonly hi: bigint;
   readonly scale: number;
   readonly isNegative: boolean;
-  /** The number nearest to zero alone. */
-  readonly isPoint: boolean;
 }
 
-function* ranges(whole: string, fraction: string | undefined): Generator<Range> {
+function* ranges(
+  whole: string,
+  fraction: string | undefined,
+  digits: number,
+): Generator<Range> {
   if (whole === "") {
-    const hi = 10n ** BigInt(digitLimits.whole);
-    return yield { lo: 0n, hi, scale: 0, isNegative: false, isPoint: false };
+    return yield { lo: 0n, hi: 10n ** BigInt(digits), scale: 0, isNegative: false };
   }
   if (fraction !== undefined) {
     const lo = BigInt(whole + fraction);
-    const isPoint = fraction.length >= digitLimits.fraction;
-    return yield { lo, hi: lo + 1n, scale: fraction.length, isNegative: false, isPoint };
+    return yield { lo, hi: lo + 1n, scale: fraction.length, isNegative: false };
   }
   const lo = BigInt(whole);
-  const more = whole === "0" ? 0 : digitLimits.whole - whole.length;
+  const more = whole === "0" ? 0 : digits - whole.length;
   for (let power = 1n, i = 0; i <= more; i++, power *= 10n) {
-    yield { lo: lo * power, hi: (lo + 1n) * power, scale: 0, isNegative: false, isPoint: false };
+    yield { lo: lo * power, hi: (lo + 1n) * power, scale: 0, isNegative: false };
   }
 }
 
-function mirror({ lo, hi, scale, isPoint }: Range): Range {
-  return { lo: -hi, hi: -lo, scale, isNegative: true, isPoint };
+function mirror({ lo, hi, scale }: Range): Range {
+  return { lo: -hi, hi: -lo, scale, isNegative: true };
 }
 
 function holdsAll({ lo, hi, scale }: Range, rule: NumberRule): boolean {
@@ -82,10 +142,9 @@ function holdsAll({ lo, hi, scale }: Range, rule: NumberRule): boolean {
 
 /** Whether some number of the range satisfies the rule. */
 function holdsSome(range: Range, rule: NumberRule): boolean {
-  const { isNegative, isPoint, scale } = range;
+  const { isNegative, scale } = range;
   const near = { digits: isNegative ? range.hi : range.lo, scale };
   if (satisfies(near, rule)) return true;
-  if (isPoint) return false;
   const far = { digits: isNegative ? range.lo : range.hi, scale };
   const isInside = (value: Decimal) =>
     isNegative

@@ -13,7 +13,7 @@ import {
   type SchemaNode,
   type SchemaProgram,
 } from "./program.ts";
-import { and, exactlyOne, fail, not, open, or, pass, type Verdict } from "./verdict.ts";
+import { and, choose, exactlyOne, fail, not, open, or, pass, type Verdict } from "./verdict.ts";
 
 /** Verdicts of the leaves of a plan, one byte each. */
 export type Leaves = Uint8Array;
@@ -26,6 +26,10 @@ export interface Plan {
   /** Places in `nodes` of the schemas that were asked for. */
   readonly roots: readonly number[];
   readonly steps: readonly Step[];
+  /** Whether the leaves are all there is: no schema combines others. */
+  readonly isFlat: boolean;
+  /** By root: places of the schemas that must hold if it does, where there are several. */
+  readonly groups: readonly (readonly [root: number, places: readonly number[]])[];
   /** Verdicts before the value begins. */
   readonly initial: Leaves;
   /** Verdicts once the type is known. */
@@ -121,7 +125,8 @@ function makePlan(
   const at = (node: number) => node < 0 ? -1 : place.get(node)!;
   const names = new Set<string>();
   const matchers = new Set<number>();
-  for (const { object } of order) {
+  for (const { object, dependentSchemas } of order) {
+    for (const [name] of dependentSchemas) names.add(name);
     if (!object) continue;
     for (const name of [...object.known, ...object.required]) names.add(name);
     for (const [matcher] of object.patterns) matchers.add(matcher);
@@ -141,6 +146,9 @@ function makePlan(
       conditions: node.conditions.map((c) => [at(c.test), at(c.then), at(c.otherwise)] as const),
       dependent: node.dependentSchemas.map(([name, child]) => [name, at(child)] as const),
     })),
+    groups: ids.map((root) => [at(root), [...mustHold(nodes, root)].map(at)] as const)
+      .filter(([, places]) => places.length > 1),
+    isFlat: order.every((node) => inPlace(node).length === 0),
     initial: Uint8Array.from(order, leafBefore),
     byType: new Map(),
     names,
@@ -148,6 +156,13 @@ function makePlan(
     itemCap: Math.max(1, ...order.map(({ array }) => array ? capOf(array) : 0)),
     children: new Map(),
   };
+}
+
+/** A schema and all it joins by `allOf`. */
+function mustHold(nodes: readonly SchemaNode[], root: number): Set<number> {
+  const found = new Set([root]);
+  for (const id of found) for (const part of nodes[id]!.allOf) found.add(part);
+  return found;
 }
 
 function capOf({ prefix, min, max, contains }: ArrayRule): number {
@@ -185,6 +200,15 @@ function leafBefore(node: SchemaNode): Verdict {
   const isFree = node.types === anyType && node.literals === 7 && !node.number && !node.string &&
     !node.array && !node.object;
   return isFree ? pass : open;
+}
+
+const leafKeys = new WeakMap<Leaves, string>();
+
+/** Equal for equal verdicts. */
+export function keyOfLeaves(leaves: Leaves): string {
+  let key = leafKeys.get(leaves);
+  if (key === undefined) leafKeys.set(leaves, key = String.fromCharCode(...leaves));
+  return key;
 }
 
 /** Verdicts of the leaves for a value of this type, before anything else is known of it. */
@@ -237,8 +261,7 @@ export function evaluate(
       for (const group of step.oneOf) verdict = and(verdict, exactlyOne(group.map(at)));
       for (const place of step.not) verdict = and(verdict, not(at(place)));
       for (const [test, then, otherwise] of step.conditions) {
-        const isMet = at(test);
-        verdict = and(verdict, and(or(not(isMet), at(then)), or(isMet, at(otherwise))));
+        verdict = and(verdict, choose(at(test), at(then), at(otherwise)));
       }
       for (const [name, place] of step.dependent) {
         const isThere = presence ? presence(name) : open;

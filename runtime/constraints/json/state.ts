@@ -2,6 +2,7 @@
 import type { DfaState } from "../regex/dfa.ts";
 import type { Frame, Value } from "./frames.ts";
 import { type Lex, plain } from "./lexer.ts";
+import { keyOfLeaves } from "./plans.ts";
 
 /** What may come next. */
 export type Mode =
@@ -105,7 +106,7 @@ export class StateKeys {
   #value({ plan, leaves, links }: Value): string {
     let id = this.#links.get(links);
     if (id === undefined) this.#links.set(links, id = this.#next++);
-    return `${plan.id}.${String.fromCharCode(...leaves)}.${id}`;
+    return `${plan.id}.${keyOfLeaves(leaves)}.${id}`;
   }
 
   #frame(frame: Frame): number {

@@ -1,6 +1,6 @@
 /** The inside of strings and names. */
 import type { DfaState } from "../regex/dfa.ts";
-import { endValue } from "./closing.ts";
+import { endOnce } from "./closing.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
 import { type Lex, lexString, plain, strictTargets } from "./lexer.ts";
 import {
@@ -13,15 +13,16 @@ import {
   nameOptions,
   placesOf,
   viableChild,
+  viableUnknown,
 } from "./members.ts";
 import { absent, leavesOf, type Plan } from "./plans.ts";
 import { jsonType, type StringRule } from "./program.ts";
 import { frameState, type JsonState } from "./state.ts";
 import { fail, open, pass } from "./verdict.ts";
 
-/** Matchers of a plan's strings: which schema's, and which. */
+/** What a plan asks of strings. */
 interface TextPlan {
-  readonly matchers: readonly (readonly [number, number])[];
+  readonly matchers: readonly number[];
   readonly rules: readonly (readonly [number, StringRule])[];
   /** Lengths from here on make no difference, unless a greatest length is above. */
   readonly cap: number;
@@ -38,7 +39,7 @@ function textPlan(plan: Plan): TextPlan {
     const bounds = rules.flatMap(([, { min, max }]) => [min, max + 1]).filter(Number.isFinite);
     made = {
       rules,
-      matchers: rules.flatMap(([place, rule]) => rule.matchers.map((id) => [place, id] as const)),
+      matchers: rules.flatMap(([, rule]) => rule.matchers),
       cap: Math.max(0, ...bounds),
     };
     textPlans.set(plan, made);
@@ -63,9 +64,9 @@ export function startString(
     lex: plain,
     text: "",
     length: 0,
-    runs: matchers.map(([, id]) => machine.matchers[id]!.start),
+    runs: matchers.map((id) => machine.matchers[id]!.start),
   };
-  return settled(machine, begun);
+  return settled(machine, begun, true);
 }
 
 /** After the opening quote of a name. */
@@ -118,9 +119,7 @@ function feed(
   bytes: readonly number[],
 ): JsonState | undefined {
   const { mode, frame } = state;
-  const ids = mode === "key"
-    ? frame!.plan.nameMatchers
-    : textPlan(state.value!.plan).matchers.map(([, id]) => id);
+  const ids = mode === "key" ? frame!.plan.nameMatchers : textPlan(state.value!.plan).matchers;
   let runs = state.runs;
   if (ids.length > 0) {
     runs = state.runs.map((run, i) => {
@@ -138,11 +137,11 @@ function feed(
 }
 
 /** Fails the schemas whose matchers or lengths no string can satisfy any more. */
-function settled(machine: Machine, state: JsonState): JsonState | undefined {
+function settled(machine: Machine, state: JsonState, isFirst = false): JsonState | undefined {
   const { plan, leaves, links } = state.value!;
-  machine.budget.spend(plan.nodes.length);
   const { rules } = textPlan(plan);
-  if (rules.length === 0) return settledValue(state, state.value!);
+  machine.budget.spend(1 + rules.length);
+  if (rules.length === 0) return isFirst ? settledValue(state, state.value!) : state;
   const isBetween = state.lex.kind === "char";
   const hit: number[] = [];
   let run = 0;
@@ -153,6 +152,11 @@ function settled(machine: Machine, state: JsonState): JsonState | undefined {
     }
     run = end;
   }
+  for (const [root, places] of plan.groups) {
+    if (leaves[root] !== fail && isGroupHopeless(machine, state, places)) hit.push(root);
+  }
+  // Nothing new is known: what contains the value knows all of it already.
+  if (hit.length === 0 && state.mode === "string" && !isFirst) return state;
   return settledValue(state, { plan, leaves: failing(leaves, hit), links });
 }
 
@@ -182,6 +186,27 @@ function isHopeless(
   return false;
 }
 
+/** The same for schemas that must all hold: each matcher within the lengths of all of them. */
+function isGroupHopeless(
+  machine: Machine,
+  state: JsonState,
+  places: readonly number[],
+): boolean {
+  const { rules } = textPlan(state.value!.plan);
+  const group = rules.filter(([place]) => places.includes(place)).map(([, rule]) => rule);
+  if (group.length < 2) return false;
+  const min = Math.max(...group.map((rule) => rule.min));
+  const max = Math.min(...group.map((rule) => rule.max));
+  if (min > max) return true;
+  let run = 0;
+  return rules.some(([place, rule]) => {
+    const from = run;
+    run += rule.matchers.length;
+    return places.includes(place) &&
+      isHopeless(machine, state, { ...rule, min, max }, [from, run], state.lex.kind === "char");
+  });
+}
+
 /** Whether every listed string that begins like this one is already an item of the array. */
 function isUsedUp({ text, frame }: JsonState, values: readonly string[]): boolean {
   return !values.some((value) =>
@@ -201,10 +226,8 @@ function endString(machine: Machine, state: JsonState): JsonState | undefined {
       runs.every((r) => r?.isAccepting);
     leaves[place] = holds ? pass : fail;
   }
-  const value = { plan, leaves, links };
-  const frame = settle(state.frame, value, absent);
-  if (frame === dead) return undefined;
-  return endValue(machine, frame, value, state.raw === undefined ? undefined : `${state.raw}"`);
+  const raw = state.raw === undefined ? undefined : `${state.raw}"`;
+  return endOnce(machine, state, { plan, leaves, links }, raw);
 }
 
 /** Whether a name can still become one that the object can take. */
@@ -238,21 +261,29 @@ function endName(machine: Machine, state: JsonState): JsonState | undefined {
   const matched = new Set(plan.nameMatchers.filter((_, i) => state.runs[i]?.isAccepting));
   const frame = nameFailures(state.frame!, name, matched);
   if (!frame) return undefined;
+  const child = childOfKey(machine, frame, name, matched);
   const withName = { ...frame, keys: [...frame.keys, name].sort() };
-  const value = viableChild(machine, withName, childOfKey(machine, withName, name, matched));
+  // What no schema knows by name changes nothing else: it is judged once for all such names.
+  const value = plan.names.has(name)
+    ? viableChild(machine, withName, child)
+    : viableUnknown(machine, frame, child);
   return value && { ...frameState("colon", withName, state.raw), value };
 }
 
-/** Whether any text of so many bytes without quotes, backslashes and controls may come next. */
-export function takesAnyText(machine: Machine, state: JsonState, bytes: number): boolean {
+/** How many characters may come next, whichever they are: see `ByteAutomaton`. */
+export function freeCharacters(machine: Machine, state: JsonState): number {
   const { mode, frame, value, lex, length } = state;
-  if (lex !== plain && lex.kind !== "char") return false;
+  if (lex.kind !== "char") return 0;
   if (mode === "key") {
-    return frame!.plan.nameMatchers.length === 0 && nameOptions(machine, frame!).isFree;
+    const isFree = frame!.plan.nameMatchers.length === 0 && nameOptions(machine, frame!).isFree;
+    return isFree ? Infinity : 0;
   }
-  if (mode !== "string") return false;
-  return textPlan(value!.plan).rules.every(([place, rule]) =>
-    value!.leaves[place] !== open ||
-    (rule.matchers.length === 0 && rule.max - length >= bytes)
-  );
+  if (mode !== "string") return 0;
+  let free = Infinity;
+  for (const [place, rule] of textPlan(value!.plan).rules) {
+    if (value!.leaves[place] !== open) continue;
+    if (rule.matchers.length > 0) return 0;
+    free = Math.min(free, rule.max - length);
+  }
+  return Math.max(0, free);
 }

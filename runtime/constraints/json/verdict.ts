@@ -23,6 +23,12 @@ export function not(a: Verdict): Verdict {
   return a === pass ? fail : a === fail ? pass : open;
 }
 
+/** `then` where the test holds, `otherwise` where it does not. */
+export function choose(test: Verdict, then: Verdict, otherwise: Verdict): Verdict {
+  if (test === open) return then === otherwise ? then : open;
+  return test === pass ? then : otherwise;
+}
+
 /** Exactly one of the verdicts holds. */
 export function exactlyOne(verdicts: readonly Verdict[]): Verdict {
   const passes = verdicts.filter((v) => v === pass).length;
