@@ -93,7 +93,7 @@ export class SequenceKv {
     const tables = this.#tables, { granularity } = this.shape;
     const pages = tables.map(({ plain }) => pageList(plain));
     const counts = Uint32Array.from(tables, ({ plain }) => plain.count + tokens);
-    const format = tables.find(({ encoded }) => encoded !== undefined)?.encoded!.format;
+    const format = tables.find(({ encoded }) => encoded !== undefined)?.encoded?.format;
     const reads = tables.some(({ read }) => read !== undefined);
     return {
       granularity,

@@ -39,7 +39,7 @@ function copyLaw({ law, assertClose }: LawContext, granularity: KvGranularity): 
 }
 
 /** A row of 12 tokens per head, of which the first 8 move into another format. */
-async function encodedWorld(world: World, format: Exclude<KvFormat, "f32">) {
+function encodedWorld(world: World, format: Exclude<KvFormat, "f32">) {
   const rng = randomOf(41);
   const row = world.row(rng, "kv-head", 12, [12], range(0, 12));
   const input = inputOf(world.shape, rng, 12);
@@ -79,7 +79,7 @@ function formatLaws(
   if (format === "f32") return;
   law(`kvEncode() to ${format} keeps vectors within half a step`, async (backend) => {
     using world = new World(backend, shape);
-    const { row, to, place, input } = await encodedWorld(world, format);
+    const { row, to, place, input } = encodedWorld(world, format);
     const steps = { int8: 127, int4: 7.5 }[format];
     for (const [name, matrix] of [["key", input.k], ["value", input.v]] as const) {
       for (let g = 0; g < row.slots.length; g++) {
@@ -102,7 +102,7 @@ function formatLaws(
     `attention() over ${format} and f32 slots is that over the decoded values`,
     async (backend) => {
       using world = new World(backend, shape);
-      const { encoded, to, place, input } = await encodedWorld(world, format);
+      const { encoded, to, place, input } = encodedWorld(world, format);
       const q = part(input, 10, 12).q;
       for (let layer = 0; layer < shape.layers; layer++) {
         const actual = await world.attention(layer, [encoded], q);
@@ -125,7 +125,7 @@ function formatLaws(
 
   law(`kvCopy() of ${format} slots copies bits`, async (backend) => {
     using world = new World(backend, shape);
-    const { to, place } = await encodedWorld(world, format);
+    const { to, place } = encodedWorld(world, format);
     const from = to[0]!.slice(0, 3);
     const perPage = world.pool.slotsPerPage(format);
     const target = Uint32Array.from(from, (_, i) => 15 * perPage + i);

@@ -14,7 +14,6 @@
  */
 import { ShapeError } from "../../errors.ts";
 import type { KvSignal } from "../../kv/policy.ts";
-import { unitBase } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
 import { attendOne } from "./attend_one.ts";
 import type { CpuKvPool } from "./kv_pool.ts";
@@ -89,14 +88,13 @@ function attendHead(
     const from = { headDim, perGroup, keys: pool.keys, keyAt, q: q.data, queryAt };
     recordNew(pool.records, slots, row, signals, from);
   }
-  const memory = memoryOf(pool, slots, row, layer, kvHead);
-  const all = Uint32Array.from(slots.places, (_, index) => memory.slotAt(index));
-  const order = all.map((_, index) => index), before = all.length - row.length;
+  const memory = memoryOf(pool, slots);
+  const all = memory.slots, before = all.length - row.length;
   const isCausal = row.treeMask === undefined && row.read === undefined &&
     ruleOf(row, layer, row.length - 1) === undefined;
   for (let t = 0; t < row.length; t++) {
     const indices = isCausal
-      ? order.subarray(0, before + t + 1)
+      ? countUp(before + t + 1)
       : readIndices(pool, row, slots, memory, layer, kvHead, t, q, options);
     const visible = isCausal
       ? all.subarray(0, before + t + 1)
@@ -112,27 +110,28 @@ function attendHead(
 
 interface HeadMemory extends ScoredHead {
   readonly values: Float32Array;
+  /** Slots as `attendOne` counts them, from the `first` one. */
   readonly first: number;
-  slotAt(index: number): number;
+  readonly slots: Uint32Array;
+}
+
+let counted = new Uint32Array(0);
+
+/** 0, 1, ..., count - 1; not to be written to. */
+function countUp(count: number): Uint32Array {
+  if (counted.length < count) counted = Uint32Array.from({ length: 2 * count }, (_, i) => i);
+  return counted.subarray(0, count);
 }
 
 /** K and V of the slots: the pool itself, or f32 copies where some are in another format. */
-function memoryOf(
-  pool: CpuKvPool,
-  slots: RowSlots,
-  row: AttentionRow,
-  layer: number,
-  kvHead: number,
-): HeadMemory {
-  const { headDim, pageSize } = pool.layout, { places, encoded, format } = slots;
+function memoryOf(pool: CpuKvPool, slots: RowSlots): HeadMemory {
+  const { headDim } = pool.layout, { places, encoded, format } = slots;
   if (encoded === 0) {
-    const base = unitBase(pool.layout, pool.pages, row.granularity, layer, kvHead);
-    const first = base * pageSize;
     return {
       keys: pool.keys,
       values: pool.values,
-      first,
-      slotAt: (index) => places[index]! - first,
+      first: 0,
+      slots: places,
       keyAt: (index) => places[index]! * headDim,
       headDim,
     };
@@ -146,7 +145,7 @@ function memoryOf(
     pool.load("values", form, unit, offset, values, index * headDim);
   });
   const keyAt = (index: number) => index * headDim;
-  return { keys, values, first: 0, slotAt: (index) => index, keyAt, headDim };
+  return { keys, values, first: 0, slots: countUp(places.length), keyAt, headDim };
 }
 
 /** Indices of the slots token t reads. */

@@ -44,11 +44,12 @@ export function rowSlots(
   const encoded = row.encoded?.counts[group] ?? 0;
   const places = new Uint32Array(encoded + count);
   const fill = (ids: Uint32Array, from: number, to: number, perPage: number) => {
-    for (let s = from; s < to; s++) {
-      const offset = (s - from) % perPage, id = ids[(s - from - offset) / perPage]!;
+    for (let s = from, page = 0; s < to; page++) {
+      const id = ids[page]!;
       requireUnit(pool, row.granularity, id);
       const unit = base + unitOffset(pool.layout, pool.pages, row.granularity, id);
-      places[s] = unit * perPage + offset;
+      const end = Math.min(to, s + perPage);
+      for (let place = unit * perPage; s < end; s++, place++) places[s] = place;
     }
   };
   if (encoded > 0) {
