@@ -25,9 +25,10 @@ import {
   ConfigError,
   type ConfigInput,
   createCatalog,
+  createUpstreams,
   parseConfig,
 } from "./runtime/mod.ts";
-import { appDeps, requireSafeBinding, requireStrategy } from "./wiring.ts";
+import { appDeps, requireSafeBinding, requireStrategy, upstreamHost } from "./wiring.ts";
 
 /** A model in memory. */
 export interface EdgeModel {
@@ -76,12 +77,15 @@ export function createEdge(options: EdgeOptions = {}): Edge {
   const config = edgeConfig(options.config ?? {}, models);
   requireStrategy("default_strategy", config.default_strategy, {});
   requireSafeBinding(config);
+  const log = options.log ?? (() => {});
+  // Nothing is probed: an upstream passes for what its engine is known to be, or declared as.
+  const upstreams = createUpstreams(config, upstreamHost(log), { env, created: 0 });
   const deps = appDeps(config, {
-    catalog: createCatalog(loadAll(config, models, options.kernels)),
+    catalog: createCatalog([...loadAll(config, models, options.kernels), ...upstreams]),
     env,
     version,
     isReady: () => true,
-    log: options.log ?? (() => {}),
+    log,
   });
   const app = createApp({ ...deps, limits: { ...deps.limits, placeLeaseMs } });
   return { config, fetch: (request) => app.fetch(request) };

@@ -83,3 +83,14 @@ Deno.test("routes use web standards only, so that they run on every edge platfor
   }
   assertEquals(offenders, []);
 });
+
+Deno.test("zod is imported as a namespace, so that bundles drop what nobody uses", async () => {
+  const offenders: string[] = [];
+  for (const floor of floors) {
+    for await (const path of sources(`${floor}/`)) {
+      const text = await Deno.readTextFile(new URL(path, root));
+      if (/import \{[^}]*\} from "zod"/.test(text)) offenders.push(path);
+    }
+  }
+  assertEquals(offenders, []);
+});

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { createEdge, serveEdge } from "../edge.ts";
 import { writeEdgeFiles } from "../models/bundle.ts";
 import { ConfigError } from "../runtime/mod.ts";
+import { chatModel, testGateway } from "./routes/_support.ts";
 
 const root = new URL("../", import.meta.url);
 const id = "decant-tiny-draft";
@@ -56,8 +57,54 @@ async function metric(url: string, line: string): Promise<number> {
   return found === undefined ? 0 : Number(found.slice(found.lastIndexOf(" ") + 1));
 }
 
+/** A gateway of our own on a port: for the edge it is an OpenAI-compatible server like any other. */
+function serveUpstream() {
+  const model = chatModel();
+  const gateway = testGateway({ models: [model], allowedHosts: ["127.0.0.1"] });
+  const server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    (request) => gateway.app.fetch(request),
+  );
+  const { port } = server.addr;
+  const replicas = [{ url: `http://127.0.0.1:${port}/v1`, model: "hash" }];
+  return {
+    port,
+    model,
+    config: JSON.stringify({ insecure: true, upstreams: { far: { replicas } } }),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+type TestUpstream = ReturnType<typeof serveUpstream>;
+
+/** Passes an upstream's text on, whole and streamed, and hangs up on it when the client leaves. */
+async function exerciseUpstream(url: string, { model }: TestUpstream): Promise<void> {
+  const far = { model: "far", messages: ask.messages, seed: 3, max_tokens: 12 };
+  const whole = await post(url, far);
+  const answer = await whole.json();
+  assertEquals(whole.headers.get("x-served-by"), "far", JSON.stringify(answer));
+  const streamed = await (await post(url, { ...far, stream: true })).text();
+  assertEquals(textOf(streamed), answer.choices[0].message.content);
+  const client = new AbortController();
+  const endless = { ...far, max_tokens: 900, stream: true };
+  model.pause(); // or it might be done before the client can leave
+  const stream = await post(url, endless, { signal: client.signal });
+  await stream.body!.getReader().read();
+  assertEquals(model.stats.openSessions, 1);
+  client.abort();
+  while (model.stats.openSessions > 0) await new Promise((resolve) => setImmediate(resolve));
+  model.resume();
+}
+
+/** The text of a chat stream. */
+function textOf(stream: string): string {
+  return stream.split("\n\n").filter((frame) => frame.startsWith("data: {"))
+    .map((frame) => JSON.parse(frame.slice(6)).choices[0].delta.content ?? "").join("");
+}
+
 /** Answers, searches, streams, and stops when a client leaves; other requests get in between. */
-async function exercise(url: string, servedBy: string): Promise<void> {
+async function exercise(url: string, servedBy: string, upstream: TestUpstream): Promise<void> {
+  await exerciseUpstream(url, upstream);
   const whole = await post(url, { ...ask, temperature: 0 });
   assertEquals(whole.headers.get("x-served-by"), servedBy);
   const answer = await whole.json();
@@ -68,9 +115,7 @@ async function exercise(url: string, servedBy: string): Promise<void> {
   const [one, two] = [long, { ...long, stream: true }].map((body) =>
     post(url, { ...body, max_tokens: 60 })
   );
-  const streamed = (await (await two!).text()).split("\n\n").filter((frame) =>
-    frame.startsWith("data: {")
-  ).map((frame) => JSON.parse(frame.slice(6)).choices[0].delta.content ?? "").join("");
+  const streamed = textOf(await (await two!).text());
   assertEquals(streamed, (await (await one!).json()).choices[0].message.content);
   const client = new AbortController();
   const stream = await post(url, { ...long, stream: true }, { signal: client.signal });
@@ -81,11 +126,12 @@ async function exercise(url: string, servedBy: string): Promise<void> {
   client.abort();
   await reader.read().catch(() => {});
   while (await metric(url, `requests_running{model="${id}"}`) > 0);
-  assertEquals(await metric(url, 'cancelled_total{reason="client"}'), 1);
+  assertEquals(await metric(url, 'cancelled_total{reason="client"}'), 2);
 }
 
 Deno.test("the edge bundle is one small file without native access", async (t) => {
   await using made = await bundle();
+  await using upstream = serveUpstream();
   await t.step("less than 1 MiB, no imports, no Workers started", async () => {
     const text = await Deno.readTextFile(new URL("edge.js", made.folder));
     assert(text.length < 1024 * 1024, `${text.length} bytes`);
@@ -96,29 +142,30 @@ Deno.test("the edge bundle is one small file without native access", async (t) =
   });
   await t.step(
     "runs under deno serve, with no permission but the port and its variable",
-    () => underDeno(new URL("plain.js", made.folder)),
+    () => underDeno(new URL("plain.js", made.folder), upstream),
   );
   await t.step(
     "runs under workerd, kernels compiled at build time",
-    () => underWorkerd(made.folder, "worker.js", "wasm"),
+    () => underWorkerd(made.folder, "worker.js", "wasm", upstream),
   );
   await t.step(
     "runs under workerd without kernels, on plain TypeScript",
-    () => underWorkerd(made.folder, "plain.js", "cpu"),
+    () => underWorkerd(made.folder, "plain.js", "cpu", upstream),
   );
 });
 
-async function underDeno(entry: URL): Promise<void> {
+async function underDeno(entry: URL, upstream: TestUpstream): Promise<void> {
   await using child = new Deno.Command(Deno.execPath(), {
     args: [
       "serve",
       "--no-prompt",
       "--no-config",
       "--allow-env=DECANT_CONFIG",
+      `--allow-net=127.0.0.1:${upstream.port}`,
       ...["--host", "127.0.0.1", "--port", "0"],
       entry.pathname,
     ],
-    env: { DECANT_CONFIG: '{"insecure":true}', NO_COLOR: "1" },
+    env: { DECANT_CONFIG: upstream.config, NO_COLOR: "1" },
     stdout: "null",
     stderr: "piped",
   }).spawn();
@@ -126,12 +173,17 @@ async function underDeno(entry: URL): Promise<void> {
     child.stderr,
     (text) => /(http:\/\/127\.0\.0\.1:\d+)\//.exec(text)?.[1],
   );
-  await exercise(url, "wasm");
+  await exercise(url, "wasm", upstream);
   child.kill("SIGTERM");
   await child.stderr.cancel();
 }
 
-async function underWorkerd(folder: URL, entry: string, servedBy: string): Promise<void> {
+async function underWorkerd(
+  folder: URL,
+  entry: string,
+  servedBy: string,
+  upstream: TestUpstream,
+): Promise<void> {
   const modules = [[entry, "esModule"], ["edge.js", "esModule"], [`${id}.js`, "esModule"], [
     "kernels.wasm",
     "wasm",
@@ -141,12 +193,15 @@ async function underWorkerd(folder: URL, entry: string, servedBy: string): Promi
     config,
     `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
-  services = [ (name = "main", worker = .main) ],
+  services = [
+    (name = "main", worker = .main),
+    (name = "internet", network = (allow = ["private"])),
+  ],
   sockets = [ (name = "http", address = "127.0.0.1:0", http = (), service = "main") ],
 );
 const main :Workerd.Worker = (
   modules = [ ${modules.join(", ")} ],
-  bindings = [ (name = "DECANT_CONFIG", text = "{\\"insecure\\":true}") ],
+  bindings = [ (name = "DECANT_CONFIG", text = ${JSON.stringify(upstream.config)}) ],
   compatibilityDate = "2026-11-01",
 );`,
   );
@@ -157,7 +212,7 @@ const main :Workerd.Worker = (
     stderr: "null",
   }).spawn();
   const port = await readUntil(child.stdout, (text) => /"port":(\d+)/.exec(text)?.[1]);
-  await exercise(`http://127.0.0.1:${port}`, servedBy);
+  await exercise(`http://127.0.0.1:${port}`, servedBy, upstream);
   child.kill("SIGKILL");
   await child.stdout.cancel();
 }
