@@ -20,6 +20,14 @@ import ropeSource from "./rope.wgsl" with { type: "text" };
 import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
 import signalClearSource from "./signal_clear.wgsl" with { type: "text" };
 import swigluSource from "./swiglu.wgsl" with { type: "text" };
+import adjustLogitsSource from "./adjust_logits.wgsl" with { type: "text" };
+import penaliseLogitsSource from "./penalise_logits.wgsl" with { type: "text" };
+import perturbLogitsSource from "./perturb_logits.wgsl" with { type: "text" };
+import rowStatsSource from "./row_stats.wgsl" with { type: "text" };
+import rowStatsMergeSource from "./row_stats_merge.wgsl" with { type: "text" };
+import samplingCutSource from "./sampling_cut.wgsl" with { type: "text" };
+import topKSource from "./top_k.wgsl" with { type: "text" };
+import drawResultSource from "./draw_result.wgsl" with { type: "text" };
 import { defineKernel } from "./kernel.ts";
 
 export {
@@ -59,6 +67,11 @@ export const attentionMerge = defineKernel("attention_merge", attentionMergeSour
 export const attentionSignals = defineKernel("attention_signals", attentionSignalsSource, {
   bindings: "params q keys stats step_data record*",
   params: "heads kv_heads head_dim quads page_size slots layer home rows chosen scale:f32 signal",
+});
+export const drawResult = defineKernel("draw_result", drawResultSource, {
+  bindings: "params x cuts flags step_data stats*",
+  params: "count stride draws",
+  overrides: { GREEDY: [0, 1] },
 });
 export const embedF16 = defineKernel("embed_f16", embedF16Source, embed);
 export const embedF32 = defineKernel("embed_f32", embedF32Source, embed);
@@ -103,4 +116,35 @@ export const signalClear = defineKernel("signal_clear", signalClearSource, {
 export const swiglu = defineKernel("swiglu", swigluSource, {
   ...elementwise,
   bindings: "params gate up y*",
+});
+export const adjustLogits = defineKernel("adjust_logits", adjustLogitsSource, {
+  bindings: "params x step_data y*",
+  params: "vocab stride draws",
+});
+export const penaliseLogits = defineKernel("penalise_logits", penaliseLogitsSource, {
+  bindings: "params step_data y*",
+  params: "vocab draws",
+});
+export const perturbLogits = defineKernel("perturb_logits", perturbLogitsSource, {
+  bindings: "params x stats cuts step_data y* flags*",
+  params: "vocab draws",
+});
+export const rowStats = defineKernel("row_stats", rowStatsSource, {
+  bindings: "params x step_data parts*",
+  params: "vocab stride draws",
+  overrides: { RAW: [0, 1], TEMPERED: [0, 1] },
+});
+export const rowStatsMerge = defineKernel("row_stats_merge", rowStatsMergeSource, {
+  bindings: "params parts step_data stats*",
+  params: "count at draws",
+  overrides: { TEMPERED: [0, 1] },
+});
+export const samplingCut = defineKernel("sampling_cut", samplingCutSource, {
+  bindings: "params top stats step_data cuts* flags*",
+  params: "vocab draws",
+});
+export const topK = defineKernel("top_k", topKSource, {
+  bindings: "params x ids top* top_ids*",
+  params: "count",
+  overrides: { PAIRS: [0, 1] },
 });

@@ -3,6 +3,7 @@
  * and runs on every backend. Matrices are row-major; a weight is [outputs, inputs].
  */
 import type { KvFormat, KvGranularity, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
+import type { SamplingParams } from "../sampling.ts";
 
 /** Element type of a tensor. */
 export type DType = "f32" | "f16" | "u32" | "q8" | "q4";
@@ -146,6 +147,25 @@ export interface Rope {
   readonly frequencies: Float64Array;
 }
 
+/** One draw from a row of logits on the device; see sampling/draw.ts for what it means. */
+export interface DrawSpec {
+  /** Row of the logits. */
+  readonly row: number;
+  /** Place in the sequence the token would take. */
+  readonly position: number;
+  readonly sampling: SamplingParams;
+  readonly mask?: Uint32Array | undefined;
+  readonly promptTokens: readonly number[];
+  readonly completionTokens: readonly number[];
+}
+
+/** What a draw came to. */
+export interface Drawn {
+  readonly token: number;
+  readonly logprob: number;
+  readonly entropy: number;
+}
+
 /** What a forward pass may do. All outputs are new tensors that live until the step ends. */
 export interface Ops {
   /**
@@ -197,6 +217,11 @@ export interface Ops {
   ): Tensor;
   /** Picks rows of x by index. */
   gatherRows(x: Tensor, rows: Uint32Array): Tensor;
+  /**
+   * Draws from the first `vocab` columns of rows of logits; the result is for {@link Backend.drawn}.
+   * Missing where logits are on the host anyway.
+   */
+  draw?(logits: Tensor, vocab: number, draws: readonly DrawSpec[]): Tensor;
   /**
    * Copies K and V (and recorded signals) of all units behind physical slots. Slots in `to` are
    * distinct and none is in `from`, so that copies may run in any order.
@@ -268,6 +293,16 @@ export interface Backend extends Disposable {
   record<T>(build: (ops: Ops) => T): T;
   /** The tensor's values as f32. */
   read(tensor: Tensor): Promise<Float32Array>;
+  /** Whether {@link Ops.draw} can try, with masks and tokens that fit `vocab` tokens. */
+  readonly canDraw?: (draw: DrawSpec, vocab: number) => boolean;
+  /**
+   * Reads what {@link Ops.draw} returned; undefined for draws that the host has to make from the logits,
+   * because they hold no distribution or rounding might decide.
+   */
+  readonly drawn?: (
+    result: Tensor,
+    draws: readonly DrawSpec[],
+  ) => Promise<readonly (Drawn | undefined)[]>;
   /**
    * The values of an op's result without a copy, valid until the backend is used again. Missing where
    * device memory cannot be looked at.

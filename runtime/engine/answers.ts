@@ -1,6 +1,8 @@
 /** From a row's logits and hidden states to the answers of its asks. */
+import type { Drawn } from "../backend/backend.ts";
 import { EngineError } from "../errors.ts";
 import { entropy, logNormalizer, sampleRow, topK } from "../sampling.ts";
+import { positionOf } from "./device_draws.ts";
 import type { Answer, Row, Want } from "./executor.ts";
 
 /** What a step computed for one row. */
@@ -9,6 +11,8 @@ export interface RowOutput {
   readonly logits: readonly Float32Array[];
   /** Hidden states after `layer` of the row's last `last` tokens, oldest first. */
   hidden(layer: number, last: number): readonly Float32Array[];
+  /** What the device drew; rows whose samples are all there need no logits. */
+  drawn(want: Want): Drawn | undefined;
   /** What attention recorded about slots. */
   signal(want: Extract<Want, { kind: "signal" }>): Float32Array;
 }
@@ -53,9 +57,9 @@ function answer(want: Want, row: Row, output: RowOutput): Answer {
   const rows = output.logits.slice(output.logits.length - logitsFor(want));
   switch (want.kind) {
     case "sample": {
-      // The drawn token would stand right after the row.
-      const position = row.next ?? row.positions[row.positions.length - 1]! + 1;
-      return { kind: "sample", ...sampleRow(rows[0]!, { ...want, position }) };
+      const drawn = output.drawn(want);
+      if (drawn !== undefined) return { kind: "sample", ...drawn, top: [] };
+      return { kind: "sample", ...sampleRow(rows[0]!, { ...want, position: positionOf(row) }) };
     }
     case "topk":
       return { kind: "topk", rows: rows.map((logits) => topK(logits, want.k)) };

@@ -12,6 +12,7 @@ import { DeviceLostError, EngineError } from "../errors.ts";
 import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
+import { planDraws, readDraws } from "./device_draws.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
 /** Size of the page pool and longest sequence. */
@@ -121,10 +122,14 @@ interface Runner {
 async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
   const { decoder, backend, pool } = runner;
   const plan = planStep(batch.rows, decoder.config.layers);
+  const last = batch.rows.map((row, r) => plan.logitStarts[r]! + logitsNeeded(row) - 1);
+  const draws = planDraws(batch.rows, last, backend, runner.vocab);
   const output = backend.record((ops) => {
     for (const edit of batch.edits) applyEdit(ops, pool, edit, decoder.rope);
-    if (plan.tokens.length === 0) return { logits: undefined, hidden: new Map<number, Tensor>() };
-    return decoder.forward(ops, {
+    if (plan.tokens.length === 0) {
+      return { logits: undefined, hidden: new Map<number, Tensor>(), result: undefined };
+    }
+    const { logits, hidden } = decoder.forward(ops, {
       tokens: plan.tokens,
       positions: plan.positions,
       pool,
@@ -135,12 +140,18 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       logitTokens: plan.logitTokens,
       hiddenTokens: plan.hiddenTokens,
     });
+    const result = draws && logits && ops.draw?.(logits, runner.vocab, [...draws.values()]);
+    return { logits, hidden, result };
   });
   const signals = await readSignals(batch.rows, pool);
   const { vocab: padded, hidden: width } = decoder.config;
   using owned = output.logits;
+  using result = output.result;
+  const drawn = draws && result && await readDraws(backend, draws, result);
   const [copied, hidden] = await Promise.all([
-    owned === undefined || backend.view !== undefined ? undefined : backend.read(owned),
+    owned === undefined || drawn !== undefined || backend.view !== undefined
+      ? undefined
+      : backend.read(owned),
     readAll(backend, output.hidden),
   ]);
   // From here to the end nothing else runs, so that a view stays valid.
@@ -150,6 +161,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       answerRow(row, {
         logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), padded)
           .map((logitRow) => logitRow.subarray(0, runner.vocab)),
+        drawn: (want) => drawn?.get(want),
         hidden(layer, last) {
           const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
           return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());

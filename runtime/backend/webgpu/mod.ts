@@ -7,10 +7,11 @@
  * alone. On another GPU or driver the bits may differ.
  */
 import { ClosedError } from "../../errors.ts";
-import type { Backend, KvSupport, Ops, RowSource, Tensor } from "../backend.ts";
+import type { Backend, DrawSpec, KvSupport, Ops, RowSource, Tensor } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { attention, kvCopy, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
+import { canDraw, draw, drawnFrom } from "./draws.ts";
 import { GpuKvPool, gpuPool, type PoolHost } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
@@ -209,6 +210,11 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     return out;
   }
 
+  readonly canDraw = canDraw;
+
+  readonly drawn = async (result: Tensor, draws: readonly DrawSpec[]) =>
+    drawnFrom(await this.read(result), draws);
+
   [Symbol.dispose](): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -336,6 +342,7 @@ function createOps(stage: Stage, host: PoolHost): Ops {
         rows,
         options,
       ),
+    draw: (logits, vocab, draws) => draw(stage, own("draw", logits), vocab, draws),
     gatherRows: (x, rows) => gatherRows(stage, own("gather_rows", x), rows),
     kvCopy: (pool, from, to, options) =>
       kvCopy(stage, gpuPool("kv_copy", pool, host), from, to, options),

@@ -1,0 +1,263 @@
+/**
+ * Draws on the device: the sampler's steps as dispatches, so that a token comes back and not its row
+ * of logits. runtime/sampling/draw.ts defines what a draw is; here it is done in f32, and where the
+ * rounding of f32 might decide between two tokens (or 64 candidates are too few to apply top-k or
+ * top-p) the device says so and the host draws from the logits. So the tokens are the host's.
+ *
+ * In the step's data, 16 words per draw: row of the logits; seed, low and high; position;
+ * 1 / temperature; temperature; top-k; top-p; min-p; word of the mask, 0 for none; word of the list of
+ * penalties and their number; 0 for temperature 0, else 1; 0, 0, 0.
+ */
+import * as kernels from "../../../shaders/mod.ts";
+import { ShapeError } from "../../errors.ts";
+import { hasPenalties } from "../../sampling.ts";
+import type { Drawn, DrawSpec } from "../backend.ts";
+import { matrix } from "../cpu/tensor.ts";
+import { stepData, target } from "./recorder.ts";
+import type { Stage } from "./stage.ts";
+import type { GpuTensor, Slice } from "./tensor.ts";
+
+const WORDS = 16;
+/** Results of a draw: statistics of its raw, adjusted and perturbed row, see draw_result.wgsl. */
+const WIDTH = 24;
+/** Tokens one workgroup looks at, and candidates it keeps. */
+const PART = 1024, KEPT = 64;
+/** Scores closer than this may be in another order in double precision. */
+const MARGIN = 1e-4;
+
+/** Whether the device can try; other draws, and those that are to be refused, are the host's. */
+export function canDraw(one: DrawSpec, vocab: number): boolean {
+  const { sampling: { temperature, typicalP, logitBias }, mask } = one;
+  if (typicalP < 1 || (temperature !== 0 && !(temperature >= 1e-3))) return false;
+  if (mask !== undefined && mask.length * 32 < vocab) return false;
+  const isKnown = (token: number) => Number.isInteger(token) && token >= 0 && token < vocab;
+  if (!logitBias.every(([token]) => isKnown(token))) return false;
+  return !hasPenalties(one.sampling) ||
+    (one.promptTokens.every(isKnown) && one.completionTokens.every(isKnown));
+}
+
+/**
+ * @param logits [rows, padded vocabulary]
+ * @returns [draws, 24], to be read with {@link drawnFrom}
+ * @throws {RangeError} if a mask is too short or a token is unknown
+ */
+export function draw(
+  stage: Stage,
+  logits: GpuTensor,
+  vocab: number,
+  draws: readonly DrawSpec[],
+): GpuTensor {
+  const [rows, stride] = matrix("draw", logits);
+  if (vocab > stride || draws.some(({ row }) => row >= rows)) {
+    throw new ShapeError("draw", `logits are [${rows}, ${stride}], ${vocab} tokens are drawn from`);
+  }
+  const count = draws.length, from = logits.target;
+  const at = putDraws(stage, draws, vocab);
+  const stats = stage.slice("draw", [count, WIDTH]);
+  const parts = Math.ceil(vocab / PART);
+  const room = (label: string, ...shape: number[]) => stage.slice(label, shape);
+  const found = room("draw", count, parts, 8);
+  const summarise = (x: Slice | undefined, word: number, options: { TEMPERED?: 1 }) => {
+    stage.dispatch(
+      kernels.rowStats,
+      [vocab, x === undefined ? stride : vocab, at],
+      [x === undefined ? from : all(x), stepData, all(found)],
+      [parts, count, 1],
+      x === undefined ? { ...options, RAW: 1 } : options,
+    );
+    stage.dispatch(
+      kernels.rowStatsMerge,
+      [parts, word, at],
+      [all(found), stepData, all(stats)],
+      [count, 1, 1],
+      options,
+    );
+  };
+  summarise(undefined, 0, {});
+  const isGreedy = draws.every(({ sampling }) => sampling.temperature === 0);
+  const work = room("draw", count, vocab);
+  stage.dispatch(
+    kernels.adjustLogits,
+    [vocab, stride, at],
+    [from, stepData, all(work)],
+    [parts, count, 1],
+  );
+  if (draws.some(isListed)) {
+    stage.dispatch(kernels.penaliseLogits, [vocab, at], [stepData, all(work)], [1, count, 1]);
+  }
+  summarise(work, 8, { TEMPERED: 1 });
+  let cuts = stats, flags = stats;
+  if (!isGreedy) {
+    cuts = room("draw", count, 4);
+    flags = room("draw", count);
+    cut(stage, { draws, vocab, at, work, stats, cuts, flags });
+    const noisy = room("draw", count, vocab);
+    stage.dispatch(
+      kernels.perturbLogits,
+      [vocab, at],
+      [all(work), all(stats), all(cuts), stepData, all(noisy), all(flags)],
+      [Math.ceil(vocab / 256), count, 1],
+    );
+    summarise(noisy, 16, {});
+  }
+  stage.dispatch(
+    kernels.drawResult,
+    [count, stride, at],
+    [from, isGreedy ? stepData : all(cuts), isGreedy ? stepData : all(flags), stepData, all(stats)],
+    [Math.ceil(count / 64), 1, 1],
+    isGreedy ? { GREEDY: 1 } : {},
+  );
+  return stage.tensor("draw", [count, WIDTH], stats);
+}
+
+const all = ({ result, offset, bytes }: Slice) => target(result, offset, bytes);
+
+/** Whether single tokens' logits change. */
+function isListed({ sampling }: DrawSpec): boolean {
+  return sampling.logitBias.length > 0 || hasPenalties(sampling);
+}
+
+interface Cutting {
+  readonly draws: readonly DrawSpec[];
+  readonly vocab: number;
+  readonly at: number;
+  readonly work: Slice;
+  readonly stats: Slice;
+  readonly cuts: Slice;
+  readonly flags: Slice;
+}
+
+/** Finds the 64 largest logits where a filter needs them, and from them the smallest one left. */
+function cut(stage: Stage, { draws, vocab, at, work, stats, cuts, flags }: Cutting): void {
+  const count = draws.length;
+  const needsTop = draws.some(({ sampling: { topK, topP, minP } }) =>
+    topK > 0 || topP < 1 || minP > 0
+  );
+  // Without a filter the list is not looked at.
+  const top = needsTop ? topOf(stage, work, count, vocab).values : work;
+  stage.dispatch(
+    kernels.samplingCut,
+    [vocab, at],
+    [all(top), all(stats), stepData, all(cuts), all(flags)],
+    [count, 1, 1],
+  );
+}
+
+/** The 64 largest values of each row and where they are, largest first. */
+export function topOf(stage: Stage, x: Slice, rows: number, count: number) {
+  let values = x, ids = x, left = count;
+  do {
+    const lists = Math.ceil(left / PART);
+    const top = stage.slice("top_k", [rows, lists * KEPT]);
+    const names = stage.slice("top_k", [rows, lists * KEPT]);
+    stage.dispatch(
+      kernels.topK,
+      [left],
+      [all(values), all(ids), all(top), all(names)],
+      [lists, rows, 1],
+      left === count && values === x ? {} : { PAIRS: 1 },
+    );
+    values = top;
+    ids = names;
+    left = lists * KEPT;
+  } while (left > KEPT);
+  return { values, ids };
+}
+
+function putDraws(stage: Stage, draws: readonly DrawSpec[], vocab: number): number {
+  const blocks = draws.map((one) => {
+    const { sampling: { seed, temperature, topK, topP, minP }, mask } = one;
+    if (mask !== undefined && mask.length * 32 < vocab) {
+      throw new RangeError(`A mask of ${mask.length} words is too short for ${vocab} tokens`);
+    }
+    const list = isListed(one) ? listOf(one, vocab) : new Uint32Array(0);
+    const heat = temperature === 0 ? 1 : temperature;
+    return [
+      one.row,
+      seed.low,
+      seed.high,
+      one.position,
+      bits(1 / heat),
+      bits(heat),
+      topK,
+      bits(topP),
+      bits(minP),
+      mask === undefined ? 0 : stage.data.put(mask),
+      list.length === 0 ? 0 : stage.data.put(list),
+      list.length / 4,
+      temperature === 0 ? 0 : 1,
+      0,
+      0,
+      0,
+    ];
+  });
+  return stage.data.put(Uint32Array.from(blocks.flat()));
+}
+
+/** Tokens whose logits change: id, bias, repetition penalty, what is subtracted. */
+function listOf(
+  { sampling, promptTokens, completionTokens }: DrawSpec,
+  vocab: number,
+): Uint32Array {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling;
+  const entries = new Map<number, { bias: number; seen: boolean; count: number }>();
+  const entry = (token: number) => {
+    if (!Number.isInteger(token) || token < 0 || token >= vocab) {
+      throw new RangeError(`Token ${token} is outside the vocabulary of ${vocab}`);
+    }
+    let known = entries.get(token);
+    if (known === undefined) entries.set(token, known = { bias: 0, seen: false, count: 0 });
+    return known;
+  };
+  for (const [token, bias] of logitBias) entry(token).bias += bias;
+  if (hasPenalties(sampling)) {
+    if (repetitionPenalty !== 1) { for (const token of promptTokens) entry(token).seen = true; }
+    for (const token of completionTokens) {
+      const known = entry(token);
+      known.seen = true;
+      known.count++;
+    }
+  }
+  const words = [...entries].flatMap(([token, { bias, seen, count }]) => [
+    token,
+    bits(bias),
+    bits(seen ? repetitionPenalty : 1),
+    bits(count > 0 ? count * frequencyPenalty + presencePenalty : 0),
+  ]);
+  return Uint32Array.from(words);
+}
+
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
+
+function bits(value: number): number {
+  scratch[0] = value;
+  return scratchBits[0]!;
+}
+
+/**
+ * What the draws came to; undefined where the host has to draw.
+ *
+ * @param values of the tensor that {@link draw} returned
+ */
+export function drawnFrom(
+  values: Float32Array,
+  draws: readonly DrawSpec[],
+): (Drawn | undefined)[] {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return draws.map((one, d) => {
+    const at = d * WIDTH;
+    const largest = values[at]!, sum = values[at + 3]!, weighted = values[at + 4]!;
+    const isPlain = one.sampling.temperature === 0 && !isListed(one);
+    const isWrong = words[at + 5]! > 0 || !(sum >= 1); // not a distribution: the host says so
+    const isEmpty = !(values[at + 8]! > -3.3e38); // no token is allowed: likewise
+    const isUnsure = words[at + 14]! > 0 || (!isPlain && !(values[at + 15]! > MARGIN));
+    if (isWrong || isEmpty || isUnsure) return undefined;
+    const logSum = Math.log(sum);
+    return {
+      token: words[at + 6]!,
+      logprob: values[at + 7]! - largest - logSum,
+      entropy: Math.max(0, logSum - weighted / sum),
+    };
+  });
+}

@@ -1,0 +1,62 @@
+/** Draws that the backend makes, so that tokens come back and not their rows of logits. */
+import type { Backend, Drawn, DrawSpec, Tensor } from "../backend/backend.ts";
+import type { Row, Want } from "./executor.ts";
+
+type SampleWant = Extract<Want, { readonly kind: "sample" }>;
+
+/** The draws of a step, by want. */
+export type Draws = ReadonlyMap<SampleWant, DrawSpec>;
+
+/**
+ * The draws of all rows; undefined if the backend makes none or logits are wanted for anything else,
+ * since they then come to the host anyway.
+ *
+ * @param lastLogits per row, the number of its last token's row of logits
+ */
+export function planDraws(
+  rows: readonly Row[],
+  lastLogits: readonly number[],
+  { canDraw }: Backend,
+  vocab: number,
+): Draws | undefined {
+  if (canDraw === undefined) return undefined;
+  const draws = new Map<SampleWant, DrawSpec>();
+  for (const [r, row] of rows.entries()) {
+    for (const want of row.wants) {
+      if (want.kind === "hidden" || want.kind === "signal") continue;
+      if (want.kind !== "sample" || want.topLogprobs > 0) return undefined;
+      const draw = {
+        row: lastLogits[r]!,
+        position: positionOf(row),
+        sampling: want.sampling,
+        mask: want.mask,
+        promptTokens: want.promptTokens,
+        completionTokens: want.completionTokens,
+      };
+      if (!canDraw(draw, vocab)) return undefined;
+      draws.set(want, draw);
+    }
+  }
+  return draws.size === 0 ? undefined : draws;
+}
+
+/** Where the drawn token would stand: right after the row. */
+export function positionOf(row: Row): number {
+  return row.next ?? row.positions[row.positions.length - 1]! + 1;
+}
+
+/** What the draws came to, by want; undefined if one of them is for the host to make. */
+export async function readDraws(
+  backend: Backend,
+  draws: Draws,
+  result: Tensor,
+): Promise<ReadonlyMap<Want, Drawn> | undefined> {
+  const found = await backend.drawn!(result, [...draws.values()]);
+  const drawn = new Map<Want, Drawn>();
+  for (const [i, want] of [...draws.keys()].entries()) {
+    const one = found[i];
+    if (one === undefined) return undefined;
+    drawn.set(want, one);
+  }
+  return drawn;
+}
