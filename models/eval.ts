@@ -1,19 +1,22 @@
 /**
- * Held-out accuracy of the embedded models: `deno task model:eval [--count N] [--model ID]...`
+ * Held-out accuracy of the embedded models: `deno task model:eval [--count N] [--model ID]...
+ * [--weights f32|q8|q4]`
  *
- * Prints a table with 95 % intervals and, when all models were asked for, writes eval.json and
- * eval.svg beside this file.
+ * Prints a table with 95 % intervals and, when all models were asked for as they are served by
+ * default, writes eval.json and eval.svg beside this file.
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { greedySampling, type LanguageModel } from "../runtime/mod.ts";
 import { loadModel } from "../runtime/load.ts";
+import { type WeightFormat, weightFormats } from "../runtime/models/mod.ts";
 import { chart, type ModelScores } from "./chart.ts";
 import { type Complete, evaluate } from "./evaluate.ts";
 import { EVALUATION } from "./recipe/tasks/mod.ts";
 
 const MODELS = ["decant-tiny", "decant-tiny-draft"] as const;
 const SEED = "eval";
+const DEFAULT_WEIGHTS = "auto";
 /** The longest exact answer (five digits, worked) has about 50 tokens. */
 const MAX_TOKENS = 96;
 const PARALLEL = 16;
@@ -39,11 +42,15 @@ function progress(model: string, done: number, all: number, started: number) {
   if (done === all) write(Deno.stderr, "\n");
 }
 
-async function score(id: string, count: number): Promise<ModelScores> {
+async function score(
+  id: string,
+  { count, weights }: { readonly count: number; readonly weights: WeightFormat },
+): Promise<ModelScores> {
   await using loaded = await loadModel(folder(id), {
     id,
     backend: "auto",
     thread: "own",
+    weights,
     kvBytes: 256 << 20,
     created: 0,
     ownedBy: "decant",
@@ -80,14 +87,19 @@ async function main(args: string[]) {
     options: {
       count: { type: "string", default: "500" },
       model: { type: "string", multiple: true, default: [...MODELS] },
+      weights: { type: "string", default: DEFAULT_WEIGHTS },
     },
   });
   const count = Number(values.count);
   if (!Number.isInteger(count) || count < 1) throw new RangeError("--count is a whole number >= 1");
+  const weights = weightFormats.find((format) => format === values.weights);
+  if (weights === undefined) {
+    throw new RangeError(`--weights is one of ${weightFormats.join(", ")}`);
+  }
   const models: ModelScores[] = [];
-  for (const id of values.model) models.push(await score(id, count));
+  for (const id of values.model) models.push(await score(id, { count, weights }));
   write(Deno.stdout, table(models));
-  if (MODELS.some((id) => !values.model.includes(id))) return;
+  if (weights !== DEFAULT_WEIGHTS || MODELS.some((id) => !values.model.includes(id))) return;
   const result = { seed: SEED, count, decoding: "greedy, exact match", models };
   await Deno.writeTextFile(beside("eval.json"), JSON.stringify(result, undefined, 2) + "\n");
   const title = `Held-out accuracy, ${count} samples per task, 95 % intervals`;

@@ -1,25 +1,12 @@
 /** Moves a decoder's weights to a backend and checks every shape on the way. */
-import type { Backend, QuantizedDType, Rope, RowSource, Tensor } from "../backend/backend.ts";
+import type { Backend, Rope, RowSource, Tensor } from "../backend/backend.ts";
 import { FormatError } from "../errors.ts";
 import { createRowReaders } from "../formats/rows.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import type { ModelConfig } from "./config.ts";
 import { ropeFrequencies } from "./rope.ts";
+import { type WeightFormat, weightTypes } from "./weight_format.ts";
 import { isIgnorable, namesOf, ropeFactorsName, type WeightRole } from "./weight_names.ts";
-
-/**
- * How weight matrices are held.
- *
- * - "file": Q8_0 and Q4_0 matrices of a GGUF file keep their integers where the backend multiplies
- *   with them; everything else is f32
- * - "f32": dequantised
- * - "q8", "q4": quantised at load in blocks of 32 columns. The embedding table and the output layer
- *   take 8 bits in both, because every token passes through them. Matrices whose rows are no
- *   multiple of 32 stay f32
- *
- * Activations meet quantised weights as 8-bit integers. Vectors are always f32.
- */
-export type WeightFormat = "file" | "f32" | "q8" | "q4";
 
 /** Hands a model file its weights. */
 export interface Loader {
@@ -68,11 +55,10 @@ export function createLoader(
     check(name, shape);
     return weights.f32(name);
   };
-  const upload = (role: WeightRole, name: string, shape: readonly number[]): Tensor => {
+  const typeOf = weightTypes(weights, backend, format);
+  const upload = (name: string, shape: readonly number[]): Tensor => {
     check(name, shape);
-    const stored = backend.quantized && storedType(weights.dtype(name));
-    const keeps = format === "file" && stored !== undefined;
-    const type = keeps ? stored : typeOf(role, shape, format);
+    const { type, keeps } = typeOf(name);
     const [rows, cols] = shape;
     if (backend.streamed !== undefined && rows !== undefined && cols !== undefined) {
       const reader = readerOf(name, [rows, cols]);
@@ -81,7 +67,7 @@ export function createLoader(
         : { kind: "f32", rows: reader.f32 };
       return backend.streamed(name, [rows, cols], type, source);
     }
-    if (keeps) return backend.quantized!(name, shape, stored, weights.raw(name));
+    if (keeps && type !== "f32") return backend.quantized!(name, shape, type, weights.raw(name));
     return backend.tensor(name, shape, type, weights.f32(name));
   };
   return {
@@ -89,7 +75,7 @@ export function createLoader(
     rope: loadRope(config, weights, read),
     tensor(role, shape, layer) {
       const name = nameOf(role, layer);
-      const tensor = upload(role, name, shape);
+      const tensor = upload(name, shape);
       tensors.push(tensor);
       parameters += shape.reduce((a, b) => a * b, 1);
       return tensor;
@@ -111,22 +97,6 @@ export function createLoader(
       for (const tensor of tensors.splice(0)) tensor[Symbol.dispose]();
     },
   };
-}
-
-/** The type that keeps a file's integers. */
-function storedType(fileType: string): QuantizedDType | undefined {
-  if (fileType === "Q8_0") return "q8";
-  return fileType === "Q4_0" ? "q4" : undefined;
-}
-
-function typeOf(
-  role: WeightRole,
-  shape: readonly number[],
-  format: WeightFormat,
-): "f32" | QuantizedDType {
-  const isQuantized = format === "q8" || format === "q4";
-  if (!isQuantized || shape.length !== 2 || shape[1]! % 32 !== 0) return "f32";
-  return role === "embedding" || role === "output" ? "q8" : format;
 }
 
 function loadRope(

@@ -4,11 +4,12 @@ import { NotFoundError } from "../errors.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Decoder } from "./decoder.ts";
-import { createLoader, type Loader, type WeightFormat } from "./loader.ts";
+import { createLoader, type Loader } from "./loader.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import type { WeightFormat } from "./weight_format.ts";
 
 export {
   type ModelConfig,
@@ -20,7 +21,7 @@ export {
 export { configFromGguf } from "./config_gguf.ts";
 export { configFromJson } from "./config_json.ts";
 export type { Decoder, DecoderOutput, DecoderStep } from "./decoder.ts";
-export type { WeightFormat } from "./loader.ts";
+export { type WeightFormat, weightFormats, weightTypes } from "./weight_format.ts";
 export type { AdapterInput, KvAdapter } from "./adapter.ts";
 
 /** Builds a forward pass from weights. */
