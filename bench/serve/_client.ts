@@ -14,8 +14,16 @@ export interface Connection extends Disposable {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Opens a connection to a server on this machine. */
-export async function connect(port: number): Promise<Connection> {
+/**
+ * Opens a connection to a server on this machine.
+ *
+ * @param headers sent with every request
+ */
+export async function connect(
+  port: number,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Connection> {
+  const extra = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
   const socket = await Deno.connect({ hostname: "127.0.0.1", port });
   socket.setNoDelay(true);
   const buffer = new Uint8Array(65536);
@@ -43,7 +51,7 @@ export async function connect(port: number): Promise<Connection> {
   }
 
   async function send(method: string, path: string, body: string): Promise<string> {
-    const head = `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n` +
+    const head = `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${extra}` +
       (body ? `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n` : "");
     const bytes = encoder.encode(`${head}\r\n${body}`);
     for (let sent = 0; sent < bytes.length;) sent += await socket.write(bytes.subarray(sent));

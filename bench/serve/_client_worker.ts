@@ -9,6 +9,8 @@ export interface StreamJob {
   readonly body: string;
   readonly streams: number;
   readonly rounds: number;
+  /** Sent with every request. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Several kept connections that share a number of plain requests. */
@@ -27,10 +29,12 @@ export interface Measured {
   readonly times: readonly (readonly number[])[];
 }
 
-async function streams({ port, path, body, streams, rounds }: StreamJob): Promise<number[][]> {
+async function streams(
+  { port, path, body, streams, rounds, headers = {} }: StreamJob,
+): Promise<number[][]> {
   const all: number[][] = [];
   await Promise.all(Array.from({ length: streams }, async () => {
-    using connection = await connect(port);
+    using connection = await connect(port, headers);
     for (let round = 0; round < rounds; round++) {
       const times: number[] = [];
       const start = performance.now();

@@ -34,6 +34,8 @@ export interface Generation {
 export interface EventStream {
   /** Undefined at the end. @throws {UpstreamError} or the signal's reason */
   next(): Promise<WireEvent | undefined>;
+  /** The next event if it has arrived already. @throws {UpstreamError} */
+  take(): WireEvent | undefined;
   close(): void;
 }
 
@@ -159,15 +161,34 @@ function eventsOf(
         data = more;
         at = 0;
       }
-      const text = data[at++]!;
-      if (text === "[DONE]") return end("it said to be done before it was");
-      return follow(readEvent(text, kind, choices));
+      return parseNext();
     } catch (error) {
-      if (finished.size === choices && error instanceof UpstreamError) return end("");
-      const reason = asFailure(error, id);
-      close(reason instanceof UpstreamError ? reason : "abandoned");
-      throw reason;
+      return failed(error);
     }
+  }
+
+  function take(): WireEvent | undefined {
+    if (held.length > 0) return held.shift();
+    if (isOver || at >= data.length) return undefined;
+    try {
+      return parseNext();
+    } catch (error) {
+      return failed(error);
+    }
+  }
+
+  function parseNext(): WireEvent | undefined {
+    const text = data[at++]!;
+    if (text === "[DONE]") return end("it said to be done before it was");
+    return follow(readEvent(text, kind, choices));
+  }
+
+  /** What happens after all choices are finished changes nothing. */
+  function failed(error: unknown): undefined {
+    if (finished.size === choices && error instanceof UpstreamError) return end("");
+    const reason = asFailure(error, id);
+    close(reason instanceof UpstreamError ? reason : "abandoned");
+    throw reason;
   }
 
   function end(message: string): undefined {
@@ -200,6 +221,7 @@ function eventsOf(
     async next(): Promise<WireEvent | undefined> {
       return held.shift() ?? await read();
     },
+    take,
     close: () => {
       if (!isOver) close(finished.size === choices ? "done" : "abandoned");
     },

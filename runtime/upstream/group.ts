@@ -3,7 +3,7 @@
  * nothing but their noise; a stream is read once and dealt out to all of them.
  */
 import type { EventStream } from "./call.ts";
-import type { WirePiece, WireUsage } from "./wire.ts";
+import type { WireEvent, WirePiece, WireUsage } from "./wire.ts";
 
 /** One of several generations that share a call. */
 export interface Member {
@@ -73,17 +73,38 @@ export class SharedStream {
     try {
       this.#stream ??= await this.#call.open();
       if (this.#isOver) return this.#stream.close();
-      const event = await this.#stream.next();
-      if (!event) this.#isOver = true;
-      if (event?.usage) this.#call.used(event.usage);
-      for (const piece of event?.pieces ?? []) {
-        if (this.#live.has(piece.index)) this.#queues[piece.index]!.push(piece);
-        if (piece.finish) this.#unfinished.delete(piece.index);
-      }
+      const first = await this.#stream.next();
+      if (!first) this.#isOver = true;
+      // What came in one read goes on in one piece: it is late already.
+      for (let event = first; event; event = this.#stream.take()) this.#deal(event);
     } catch (error) {
       this.#failure = { error };
     }
   }
+
+  #deal({ pieces, usage }: WireEvent): void {
+    if (usage) this.#call.used(usage);
+    for (const piece of pieces) {
+      if (piece.finish) this.#unfinished.delete(piece.index);
+      if (!this.#live.has(piece.index)) continue;
+      const queue = this.#queues[piece.index]!;
+      const joined = merged(queue.at(-1), piece);
+      if (joined) queue[queue.length - 1] = joined;
+      else queue.push(piece);
+    }
+  }
+}
+
+/** One piece of neighbours, where nobody wants to know their tokens. */
+function merged(a: WirePiece | undefined, b: WirePiece): WirePiece | undefined {
+  if (!a || a.finish || a.logprobs || b.logprobs || a.tokens || b.tokens) return undefined;
+  const count = countOf(a) + countOf(b);
+  return { ...b, text: a.text + b.text, count };
+}
+
+/** Events that carry text count, those that open or end a choice do not. */
+function countOf({ text, count = 1 }: WirePiece): number {
+  return text === "" ? 0 : count;
 }
 
 /** Joins what is asked for before the next turn of the event loop. */

@@ -235,6 +235,9 @@ export async function readBounded(
   }
 }
 
+/** Events read ahead of the consumer. While it is busy, several arrive, and it takes them together. */
+const AHEAD = 256;
+
 function reading(
   { id, timeouts }: CallContext,
   body: ReadableStream<Uint8Array>,
@@ -247,28 +250,58 @@ function reading(
   const reader = body.getReader();
   const parser = createSseParser();
   const { signal } = control;
-  const gone = Promise.withResolvers<never>();
-  gone.promise.catch(() => {});
-  signal.addEventListener("abort", () => gone.reject(signal.reason), { once: true });
   let idleMs = timeouts.idleMs;
-  return {
-    async read() {
-      silence.waiting();
-      try {
-        for (;;) {
-          if (parser.error) throw parser.error;
-          const { done, value } = await Promise.race([reader.read(), gone.promise]);
-          if (done) return undefined;
+  let events: string[] = [];
+  let isOver = false;
+  let failed: { readonly error: unknown } | undefined;
+  let isPumping = false;
+  let wake = () => {};
+
+  function fail(error: unknown): void {
+    failed ??= { error: timeoutOf(reasonOf(error, signal, id, "truncated"), id, idleMs) };
+    wake();
+  }
+
+  /** Reads until there is enough ahead, or nothing more to read. */
+  async function pump(): Promise<void> {
+    isPumping = true;
+    silence.waiting();
+    try {
+      while (!isOver && !failed && events.length < AHEAD) {
+        const { done, value } = await reader.read();
+        if (done) {
+          isOver = true;
+        } else {
           const { lines } = parser;
-          const events = parser.push(value);
-          if (events.length > 0) return events;
+          const more = parser.push(value);
+          for (const event of more) events.push(event);
           // A comment says that somebody works; single bytes that never make a line do not.
           if (parser.lines > lines) silence.waiting();
+          if (parser.error) fail(parser.error);
         }
-      } catch (error) {
-        throw timeoutOf(reasonOf(error, signal, id, "truncated"), id, idleMs);
-      } finally {
-        silence.heard();
+        wake();
+      }
+    } catch (error) {
+      fail(error);
+    }
+    silence.heard();
+    isPumping = false;
+  }
+
+  signal.addEventListener("abort", () => fail(signal.reason), { once: true });
+  return {
+    async read() {
+      for (;;) {
+        if (events.length > 0) {
+          const taken = events;
+          events = [];
+          if (!isPumping) void pump();
+          return taken;
+        }
+        if (failed) throw failed.error;
+        if (isOver) return undefined;
+        if (!isPumping) void pump();
+        await new Promise<void>((resolve) => wake = resolve);
       }
     },
     hurry(ms) {

@@ -94,14 +94,17 @@ function requireOpen(isClosed: boolean): void {
   if (isClosed) throw new ClosedError("The session was closed");
 }
 
-function textPiece({ text, logprobs }: WirePiece, { logprobs: isRead = true }: GenerateOptions) {
+function textPiece(
+  { text, count = 1, logprobs }: WirePiece,
+  { logprobs: isRead = true }: GenerateOptions,
+) {
   const told = isRead ? logprobs : undefined;
   return {
     token: -1,
     logprob: told?.length === 1 ? told[0]!.logprob : NaN,
     top: [],
     text,
-    count: told?.length ?? (text === "" ? 0 : 1),
+    count: told?.length ?? (text === "" ? 0 : count),
     ...told ? { textLogprobs: told.map(textLogprob) } : {},
   } satisfies Sampled;
 }

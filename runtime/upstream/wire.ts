@@ -21,6 +21,8 @@ export interface WireLogprob extends WireCandidate {
 export interface WirePiece {
   readonly index: number;
   readonly text: string;
+  /** How many events' text it is, where several came at once. @default 1 */
+  readonly count?: number;
   readonly tokens: readonly TokenId[] | undefined;
   readonly logprobs: readonly WireLogprob[] | undefined;
   readonly finish: "stop" | "length" | undefined;

@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as on the wire
 /** The form of `cautious-ntp` for models that tell their likeliest tokens but no logits. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { CapabilityError, choiceConstraint, entropy, seedFrom, topK } from "../../runtime/mod.ts";
