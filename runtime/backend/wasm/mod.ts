@@ -127,6 +127,7 @@ export function createWasmBackend(
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
     record: (build) => team.computing(() => scope.run(() => build(ops))),
     read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
+    view: (tensor) => view(wasmTensor("view", tensor, heap)),
     [Symbol.dispose]() {
       closed = true;
       team[Symbol.dispose]();
@@ -136,10 +137,16 @@ export function createWasmBackend(
 
 function read(step: Step, tensor: Tensor): Float32Array {
   const source = wasmTensor("read", tensor, step.heap);
-  const size = elements(source.label, source.shape);
-  const copy = (x: WasmTensor) => step.heap.floats.slice(x.address / 4, x.address / 4 + size);
-  if (source.layout === "rows") return copy(source);
-  return step.scope.run(() => copy(asRows(step, "read", source)));
+  if (source.layout === "rows") return view(source).slice();
+  return step.scope.run(() => view(asRows(step, "read", source)).slice());
+}
+
+function view(tensor: WasmTensor): Float32Array {
+  if (tensor.layout !== "rows") {
+    throw new TypeError(`Tensor ${tensor.label} has no rows to look at`);
+  }
+  const start = tensor.address / 4;
+  return tensor.heap.floats.subarray(start, start + elements(tensor.label, tensor.shape));
 }
 
 function createOps(step: Step): Ops {
