@@ -2,6 +2,7 @@
 import {
   askPredicate,
   CapabilityError,
+  ClosedError,
   type Constraint,
   ConstraintError,
   ConstraintTooComplexError,
@@ -131,13 +132,30 @@ export async function* verified(
       const event = next.value;
       if (event.type === "text") {
         texts.set(event.choice, (texts.get(event.choice) ?? "") + event.text);
-      } else if (event.reason === "stop" && !await accepts(texts.get(event.choice) ?? "")) {
-        throw unsatisfied(constraint.name, event, stopTokens);
+      } else if (event.reason === "stop") {
+        const text = texts.get(event.choice) ?? "";
+        if (!await judged(accepts, text, constraint.name)) {
+          throw unsatisfied(constraint.name, event, stopTokens);
+        }
       }
       yield event;
     }
   } finally {
     await run.return(undefined as never); // the result of an ended run is not read
+  }
+}
+
+/** A check that fails itself lets nothing pass. @throws {ConstraintError} */
+async function judged(
+  accepts: RequestConstraint["accepts"],
+  text: string,
+  name: string,
+): Promise<boolean> {
+  try {
+    return await accepts(text);
+  } catch (cause) {
+    if (cause instanceof ConstraintError || cause instanceof ClosedError) throw cause;
+    throw new ConstraintError(name, "could not be checked on the finished text", { cause });
   }
 }
 

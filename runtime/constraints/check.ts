@@ -60,11 +60,15 @@ function validatorOf(schema: unknown): Validator {
 
 const values = new Set(["enum", "const", "default", "examples"]);
 
-/** A copy without formats that are annotations here and, on request, without inner identifiers. */
+/**
+ * A copy without formats that are annotations here, without multiples of fractions, which it judges
+ * with rounded numbers, and, on request, without inner identifiers.
+ */
 function adapted(schema: unknown, dropsIds: boolean, isRoot = true): unknown {
   if (Array.isArray(schema)) return schema.map((item) => adapted(item, dropsIds, false));
   if (typeof schema !== "object" || schema === null) return schema;
   const kept = Object.entries(schema).filter(([key, value]) => {
+    if (key === "multipleOf") return Number.isInteger(value);
     if (typeof value !== "string") return true;
     if (key === "format") return formatPatterns.has(value);
     return isRoot || !dropsIds || (key !== "id" && key !== "$id");

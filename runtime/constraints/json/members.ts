@@ -147,11 +147,21 @@ export function nameOptions(machine: Machine, frame: Frame): NameOptions {
   const found: NameOptions = {
     names,
     // A name no schema knows: one that could not be a declared one.
-    isFree: isViable(unknownName, new Set()),
+    isFree: takesOtherNames(machine, frame) && isViable(unknownName, new Set()),
     patterns: patternsOf(frame).filter((matcher) => isViable(unknownName, new Set([matcher]))),
   };
   options.set(frame, found);
   return found;
+}
+
+/** Whether names may be others than a list of `propertyNames`. */
+function takesOtherNames({ matchers }: Machine, frame: Frame): boolean {
+  const hit = placesOf(frame, ({ object }) => {
+    const rule = object?.names;
+    return rule !== undefined && (rule.max < 0 || rule.matchers.some((id) => matchers[id]!.values));
+  });
+  return hit.length === 0 ||
+    settleFrame({ ...frame, leaves: failing(frame.leaves, hit) }) !== dead;
 }
 
 /** Stands for every name that is in no schema; a lone surrogate is in none. */

@@ -11,7 +11,9 @@ export const digitLimits = { whole: 24, fraction: 24, exponent: 2 } as const;
  * that are inclusive hold after rounding too, so those may have the digits of 64 bits.
  */
 export function digitsFor(rules: readonly NumberRule[]): number {
-  return rules.every(isPlainInteger) ? 19 : exactDigits;
+  if (rules.every(isPlainInteger)) return 19;
+  const values = rules.flatMap((rule) => rule.values ?? []);
+  return Math.max(exactDigits, ...values.map(({ digits }) => digits.toString().length));
 }
 
 const exactDigits = 15;
@@ -24,7 +26,8 @@ function isPlainInteger(rule: NumberRule): boolean {
 
 /** Whether so many digits are too many. */
 export function hasTooManyDigits(text: string, digits: number): boolean {
-  const count = text.replace(/[-.]/g, "").length;
+  // A point needs a digit behind it.
+  const count = text.replace(/[-.]/g, "").length + (text.endsWith(".") ? 1 : 0);
   return count > (text.includes(".") ? exactDigits : digits);
 }
 

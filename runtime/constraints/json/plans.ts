@@ -116,7 +116,7 @@ export class Plans {
 
 function makePlan(
   id: number,
-  { nodes }: SchemaProgram,
+  { nodes, matchers: specs }: SchemaProgram,
   ids: readonly number[],
   maxParallel: number,
 ): Plan {
@@ -131,7 +131,10 @@ function makePlan(
     for (const name of [...object.known, ...object.required]) names.add(name);
     for (const [matcher] of object.patterns) matchers.add(matcher);
     for (const matcher of object.knownPatterns) matchers.add(matcher);
-    for (const matcher of object.names?.matchers ?? []) matchers.add(matcher);
+    for (const matcher of object.names?.matchers ?? []) {
+      matchers.add(matcher);
+      for (const name of specs[matcher]!.values ?? []) names.add(name);
+    }
   }
   return {
     id,
