@@ -1,0 +1,116 @@
+/** Policies whose kept set follows from tokens and positions alone. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { PolicyError } from "../../../../runtime/errors.ts";
+import { sepllm } from "../../../../runtime/kv/policies/sepllm.ts";
+import { streaming } from "../../../../runtime/kv/policies/streaming.ts";
+import { int8 } from "../../../../runtime/kv/policies/quantised.ts";
+import { separatorsOf } from "../../../../runtime/kv/separators.ts";
+import { fakeVocab } from "../../../fakes/mod.ts";
+import { groupOf, keptAfter, modelOf, started, viewOf } from "./_view.ts";
+
+/** Runs a policy token by token and returns the positions held after each token was appended. */
+function replay(
+  policy: typeof sepllm,
+  params: unknown,
+  tokens: readonly number[],
+): number[][] {
+  let state = started(policy, params), held: number[] = [];
+  return tokens.map((_, position) => {
+    held = [...held, position];
+    const before = [...held];
+    const view = viewOf({
+      groups: [groupOf(held)],
+      tokens: tokens.slice(0, position + 1),
+      promptLength: 0,
+    });
+    const { state: next, edits } = policy.plan(state, view);
+    state = next;
+    held = keptAfter(view, edits);
+    return before;
+  });
+}
+
+Deno.test("sepllm stream: the golden vector of sinks 2, separators 2, window 3, capacity 9", () => {
+  const tokens = [0, 5, 1, 5, 5, 1, 5, 1, 5, 5, 5, 1, 5, 5, 1, 5]; // 1 = separator
+  const params = { mode: "stream", sinks: 2, separators: 2, window: 3, capacity: 9, interval: 1 };
+  const after = replay(sepllm, params, tokens);
+  assertEquals(after[8], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+  assertEquals(after[9], [0, 1, 2, 5, 7, 8, 9]);
+  assertEquals(after[12], [0, 1, 5, 7, 10, 11, 12]);
+  assertEquals(after[15], [0, 1, 7, 11, 13, 14, 15]);
+});
+
+Deno.test("sepllm within the context: a token sees sinks, separators and the window, itself included", () => {
+  const tokens = [5, 5, 1, 5, 5, 5, 1, 5, 5, 5, 5, 5];
+  const after = replay(sepllm, { sinks: 1, window: 3, interval: 1 }, tokens);
+  after.forEach((held, m) => {
+    const visible = tokens.slice(0, m + 1).flatMap((token, j) =>
+      j < 1 || token === 1 || m - j <= 2 ? [j] : []
+    );
+    assertEquals(held, visible, `row ${m}`);
+  });
+});
+
+Deno.test("sepllm with every token a separator keeps all, with none it is streaming", () => {
+  const tokens = Array.from({ length: 40 }, (_, i) => i % 2);
+  const all = modelOf({ separators: new Set([0, 1]) });
+  const group = groupOf(tokens.map((_, i) => i));
+  const view = viewOf({ groups: [group], tokens });
+  const state = started(sepllm, { sinks: 1, window: 4, interval: 1 }, all);
+  assertEquals(keptAfter(view, sepllm.plan(state, view).edits).length, 40);
+  const none = started(
+    sepllm,
+    { sinks: 1, window: 4, interval: 1 },
+    modelOf({ separators: new Set([9]) }),
+  );
+  const plain = started(streaming, { sinks: 1, window: 4, interval: 1 });
+  assertEquals(
+    keptAfter(view, sepllm.plan(none, view).edits),
+    keptAfter(view, streaming.plan(plain, view).edits),
+  );
+});
+
+Deno.test("streaming keeps sinks, the window and what is not committed", () => {
+  const view = { ...viewOf({ groups: [groupOf([...Array(20).keys()])] }), committed: 17 };
+  const state = started(streaming, { sinks: 2, window: 5 });
+  // The next token is the fifth of the window.
+  assertEquals(keptAfter(view, streaming.plan(state, view).edits), [
+    0,
+    1,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+    19,
+  ]);
+});
+
+Deno.test("rules refuse parameters that contradict each other or the model, naming one", () => {
+  const refused: readonly [() => unknown, string][] = [
+    [() => started(streaming, { window: 4090 }), "window"],
+    [() => started(streaming, { positions: "cache", format: "int8" }), "format"],
+    [() => started(sepllm, { mode: "stream", capacity: 300 }), "capacity"],
+    [() => started(sepllm, { mode: "stream", capacity: 5000 }), "capacity"],
+    [() => started(sepllm, {}, modelOf({ separators: new Set() })), "mode"],
+  ];
+  for (const [start, param] of refused) {
+    assertEquals(assertThrows(start, PolicyError).param, param);
+  }
+  assertThrows(() => started(streaming, { window: 0 }));
+  assertThrows(() => started(streaming, { windw: 3 }));
+});
+
+Deno.test("int8 stores what is older than its residual", () => {
+  const view = viewOf({ groups: [groupOf([...Array(40).keys()])] });
+  const { edits } = int8.plan(started(int8, { residual: 10 }), view);
+  assertEquals(edits, [{ op: "encode", group: 0, slots: 30, format: "int8" }]);
+});
+
+Deno.test("separatorsOf() finds tokens of punctuation and white space, and no parts of characters", () => {
+  const pieces = [".", " ,", "...", "\n\n", "?!", "a.", "é", " ", "word", ";"];
+  const vocab = fakeVocab({ pieces });
+  const found = [...separatorsOf(vocab)].map((token) => vocab.decode([token]));
+  assertEquals(found, [".", " ,", "...", "\n\n", "?!", " ", ";"]);
+});
