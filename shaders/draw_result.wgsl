@@ -14,6 +14,8 @@
 
 // All draws are at temperature 0: there are no cuts, no flags and no perturbed rows.
 override GREEDY: bool = false;
+// And nothing was adjusted: the raw rows are all there is.
+override PLAIN: bool = false;
 
 struct Params {
   count: u32,
@@ -36,7 +38,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   let draw = params.draws + 16u * d;
   let greedy = step_data[draw + 12u] == 0u;
-  let at = d * 24u + select(16u, 8u, greedy);
+  let at = d * 24u + select(select(16u, 8u, greedy), 0u, PLAIN);
   let token = bitcast<u32>(stats[at + 1u]);
   var flag = 0u;
   if (!GREEDY) {

@@ -71,7 +71,7 @@ export const attentionSignals = defineKernel("attention_signals", attentionSigna
 export const drawResult = defineKernel("draw_result", drawResultSource, {
   bindings: "params x cuts flags step_data stats*",
   params: "count stride draws",
-  overrides: { GREEDY: [0, 1] },
+  overrides: { GREEDY: [0, 1], PLAIN: [0, 1] },
 });
 export const embedF16 = defineKernel("embed_f16", embedF16Source, embed);
 export const embedF32 = defineKernel("embed_f32", embedF32Source, embed);

@@ -20,6 +20,8 @@ const PART = 64;
 /** Parts from which on they are spread over workgroups. Both ways give the same bits. */
 const SPLIT_FROM = 8;
 const LARGEST_HEAD = 256;
+/** Steps of one loop at most: some drivers end longer ones. */
+const MOST_PARTS = 32_768;
 
 const whole = (buffer: GpuBuffer) => target(buffer, 0, buffer.size);
 const all = ({ result, offset, bytes }: Slice) => target(result, offset, bytes);
@@ -168,6 +170,9 @@ export function attention(
   const table = stage.tables.of(rows, pool, "attention");
   if (table.length > tokens) {
     throw new ShapeError("attention", `rows have ${table.length} tokens, q ${tokens}`);
+  }
+  if (table.mostSlots > PART * MOST_PARTS) {
+    throw new RangeError(`A row of ${table.mostSlots} slots is longer than kernels can go through`);
   }
   const from = q.target;
   const y = stage.slice("attention", q.shape);

@@ -22,13 +22,17 @@ const WORDS = 16;
 const WIDTH = 24;
 /** Tokens one workgroup looks at, and candidates it keeps. */
 const PART = 1024, KEPT = 64;
+/** Steps of one loop at most: some drivers end longer ones. */
+const MOST_PARTS = 32_768;
 /** Scores closer than this may be in another order in double precision. */
 const MARGIN = 1e-4;
 
 /** Whether the device can try; other draws, and those that are to be refused, are the host's. */
 export function canDraw(one: DrawSpec, vocab: number): boolean {
   const { sampling: { temperature, typicalP, logitBias }, mask } = one;
-  if (typicalP < 1 || (temperature !== 0 && !(temperature >= 1e-3))) return false;
+  if (vocab > PART * MOST_PARTS || typicalP < 1 || (temperature !== 0 && !(temperature >= 1e-3))) {
+    return false;
+  }
   if (mask !== undefined && mask.length * 32 < vocab) return false;
   const isKnown = (token: number) => Number.isInteger(token) && token >= 0 && token < vocab;
   if (!logitBias.every(([token]) => isKnown(token))) return false;
@@ -75,6 +79,16 @@ export function draw(
   };
   summarise(undefined, 0, {});
   const isGreedy = draws.every(({ sampling }) => sampling.temperature === 0);
+  if (draws.every(isPlain)) {
+    stage.dispatch(
+      kernels.drawResult,
+      [count, stride, at],
+      [from, stepData, stepData, stepData, all(stats)],
+      [Math.ceil(count / 64), 1, 1],
+      { GREEDY: 1, PLAIN: 1 },
+    );
+    return stage.tensor("draw", [count, WIDTH], stats);
+  }
   const work = room("draw", count, vocab);
   stage.dispatch(
     kernels.adjustLogits,
@@ -115,6 +129,11 @@ const all = ({ result, offset, bytes }: Slice) => target(result, offset, bytes);
 /** Whether single tokens' logits change. */
 function isListed({ sampling }: DrawSpec): boolean {
   return sampling.logitBias.length > 0 || hasPenalties(sampling);
+}
+
+/** The arg max of the row as it is. */
+function isPlain(one: DrawSpec): boolean {
+  return one.sampling.temperature === 0 && one.mask === undefined && !isListed(one);
 }
 
 interface Cutting {
@@ -248,10 +267,12 @@ export function drawnFrom(
   return draws.map((one, d) => {
     const at = d * WIDTH;
     const largest = values[at]!, sum = values[at + 3]!, weighted = values[at + 4]!;
-    const isPlain = one.sampling.temperature === 0 && !isListed(one);
+    // Masks and arg max are exact; adjusted values are rounded.
+    const isExact = one.sampling.temperature === 0 && !isListed(one);
+    const best = values[at + (draws.every(isPlain) ? 0 : 8)]!;
     const isWrong = words[at + 5]! > 0 || !(sum >= 1); // not a distribution: the host says so
-    const isEmpty = !(values[at + 8]! > -3.3e38); // no token is allowed: likewise
-    const isUnsure = words[at + 14]! > 0 || (!isPlain && !(values[at + 15]! > MARGIN));
+    const isEmpty = !(best > -3.3e38); // no token is allowed: likewise
+    const isUnsure = words[at + 14]! > 0 || (!isExact && !(values[at + 15]! > MARGIN));
     if (isWrong || isEmpty || isUnsure) return undefined;
     const logSum = Math.log(sum);
     return {

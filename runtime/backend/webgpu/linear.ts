@@ -27,6 +27,8 @@ interface Layer {
 const layers = new WeakMap<GpuTensor, Layer>();
 /** Layers of one x in one dispatch. */
 const MOST_PARTS = 3;
+/** Loops run at most 32,768 times: some drivers end longer ones. */
+const DEEPEST = 2 ** 20;
 /** Words of a part in the kernels' parameters. */
 const NO_PART = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -148,6 +150,9 @@ interface Fused {
 function run(stage: Stage, parts: readonly Part[], fused: Fused = {}): void {
   const { x, weight, tokens, depth } = parts[0]!.layer;
   if (tokens === 0) return;
+  if (depth > (depth % 4 === 0 ? DEEPEST : DEEPEST / 4)) {
+    throw new ShapeError("linear", `a depth of ${depth} is too large for one loop`);
+  }
   if (depth % 4 !== 0 || weight.storage.kind !== "shards") {
     for (const part of parts) runAny(stage, part);
     return;

@@ -105,7 +105,7 @@ export class Memory implements Disposable {
       const buffer = this.buffer(label, size, STORAGE);
       return { buffer, offset: 0, size, [Symbol.dispose]: () => this.destroy(buffer) };
     }
-    const chunk = this.#chunkFor(size);
+    const chunk = this.#chunkFor(label, size);
     const offset = chunk.used;
     chunk.used += size;
     chunk.live++;
@@ -159,7 +159,7 @@ export class Memory implements Disposable {
     this.#open = undefined;
   }
 
-  #chunkFor(size: number): Chunk {
+  #chunkFor(label: string, size: number): Chunk {
     if (this.#open !== undefined && this.#open.used + size <= this.#open.buffer.size) {
       return this.#open;
     }
@@ -167,7 +167,7 @@ export class Memory implements Disposable {
     const wanted = Math.max(size, Math.min(this.#nextChunk, this.#chunkBytes));
     const room = Math.max(size, Math.min(wanted, this.limit - this.#used));
     this.#nextChunk = Math.min(this.#nextChunk * 2, this.#chunkBytes);
-    return this.#open = { buffer: this.buffer("weights", room, STORAGE), used: 0, live: 0 };
+    return this.#open = { buffer: this.buffer(label, room, STORAGE), used: 0, live: 0 };
   }
 
   #dropIdle(): void {

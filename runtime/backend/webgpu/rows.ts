@@ -8,6 +8,9 @@ import { stepData, target } from "./recorder.ts";
 import { spread, type Stage } from "./stage.ts";
 import type { GpuTensor } from "./tensor.ts";
 
+/** Columns a kernel can go through in 32,768 steps of 64 lanes. */
+const WIDEST = 64 * 32_768;
+
 /** @throws {RangeError} if a token is not in the table */
 export function embed(stage: Stage, table: GpuTensor, tokens: Uint32Array): GpuTensor {
   const [vocab, cols] = matrix("embed", table);
@@ -62,7 +65,7 @@ function pick(stage: Stage, label: string, x: GpuTensor, cols: number, rows: Uin
 export function rmsNorm(stage: Stage, x: GpuTensor, weight: GpuTensor, eps: number): GpuTensor {
   const [rows, width] = matrix("rms_norm", x);
   const cols = weight.shape[0] ?? 0;
-  if (weight.shape.length !== 1 || cols === 0 || width % cols !== 0) {
+  if (weight.shape.length !== 1 || cols === 0 || width % cols !== 0 || cols > WIDEST) {
     throw new ShapeError(
       "rms_norm",
       `rows of ${width} columns do not divide into a weight of [${weight.shape.join(", ")}]`,
