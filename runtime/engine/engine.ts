@@ -65,8 +65,16 @@ export interface EngineStats {
   readonly waitingAsks: number;
   /** How often a sequence lost its pages to another. */
   readonly preemptions: number;
-  /** Pages in the pool; held by nobody; in the prefix cache. */
-  readonly pages: { readonly total: number; readonly free: number; readonly cached: number };
+  /**
+   * Pages in the pool; held by nobody; in the prefix cache; free pieces of pages that are partly held,
+   * added up.
+   */
+  readonly pages: {
+    readonly total: number;
+    readonly free: number;
+    readonly cached: number;
+    readonly fragments: number;
+  };
   readonly prefix: { readonly lookups: number; readonly hits: number; readonly hitTokens: number };
 }
 
@@ -181,7 +189,12 @@ class EngineModel implements Engine {
     ...this.#loop.counts,
     openSessions: this.#openSessions,
     waitingAsks: this.#loop.waiting,
-    pages: { total: this.#store.total, free: this.#store.free, cached: this.#cache.pages },
+    pages: {
+      total: this.#store.total,
+      free: this.#store.free,
+      cached: this.#cache.pages,
+      fragments: this.#store.fragments,
+    },
     prefix: { ...this.#loop.prefix },
   });
 

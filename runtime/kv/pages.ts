@@ -40,6 +40,13 @@ export class PageStore {
     return this.#pieces.get(parts)?.spare ?? 0;
   }
 
+  /** All free pieces, in pages: memory that only further tables of pieces can use. */
+  get fragments(): number {
+    let pages = 0;
+    for (const [parts, { spare }] of this.#pieces) pages += spare / parts;
+    return pages;
+  }
+
   /** A page, or a piece of one, with one holder; undefined if the pool is full. */
   allocate(parts = 1): number | undefined {
     if (parts > 1) return this.#allocatePiece(parts);
