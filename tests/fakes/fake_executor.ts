@@ -87,6 +87,7 @@ function run(batch: Batch, memory: SlotMemory, options: FakeExecutorOptions): Ba
         logits: lastOf(states, logitsNeeded(row)).map((state) => logitsOf(state, options)),
         hidden: (layer, last) => lastOf(states, last).map((state) => hiddenOf(state, layer)),
         signal: (want) => memory.signal(want),
+        drawn: () => undefined,
       });
     }),
   };
