@@ -64,6 +64,13 @@ async function main(args: readonly string[]): Promise<void> {
       Deno.stderr.writeSync(encoder.encode(`\r${renderProgress(progress)}`)),
     log,
   });
+  // One request's mistake must not end the others'.
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    const { name, stack = "" } = event.reason instanceof Error ? event.reason : new Error();
+    const frames = stack.split("\n").filter((line) => /^\s+at /.test(line)).slice(0, 8);
+    log({ level: "error", event: "unhandled_rejection", cause: name, stack: frames.join(" |") });
+  });
   const { host: hostname, port } = gateway.config;
   using _watcher = watchConfig(args, gateway);
   const server = Deno.serve({

@@ -62,6 +62,7 @@ export function appDeps(config: Config, { env, admin, ...parts }: Parts): AppDep
     corsOrigins: config.allowed_origins,
     limits: readLimits(config),
     strictFields: config.strict,
+    via: ourVia(),
     clock: {
       unixSeconds: () => Math.floor(Date.now() / 1000),
       unixMs: () => performance.timeOrigin + performance.now(),
@@ -123,7 +124,7 @@ export function upstreamHost(
   send: UpstreamHost["fetch"] = fetch,
 ): UpstreamHost {
   return {
-    fetch: (url, init) => send(url, init),
+    fetch: (url, init) => send(url, { ...init, headers: { ...init.headers, via: ourVia() } }),
     now: () => performance.now(),
     wallMs: () => Date.now(),
     after(ms, run) {
@@ -135,6 +136,13 @@ export function upstreamHost(
       log({ level, event, upstream, replica, ...detail === undefined ? {} : { detail } }),
   };
 }
+
+/** How this process calls itself towards upstreams; it refuses requests that come back with it. */
+function ourVia(): string {
+  return via ??= `1.1 decant-${crypto.randomUUID().slice(0, 8)}`; // edge platforms: not at the start
+}
+
+let via: string | undefined;
 
 const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
 

@@ -9,7 +9,7 @@ import { corsHeaders, preflight, refuseOrigin } from "./cors.ts";
 import type { AppDeps } from "./deps.ts";
 import { ApiError, errorResponse, toApiError } from "./errors.ts";
 import { health, metricsPage, ready } from "./health.ts";
-import { checkHost } from "./host.ts";
+import { checkHost, refuseLoop } from "./host.ts";
 import { logFailure, logRequest } from "./log.ts";
 import { createLeases } from "./leases.ts";
 import { createMetrics } from "./metrics.ts";
@@ -130,7 +130,8 @@ function shell({ deps, metrics }: Services): MiddlewareHandler<AppEnv> {
       calls: { attempts: 0, fallbacks: 0 },
     };
     c.set("state", state);
-    const refusal = checkHost(request, deps.allowedHosts) ?? refuseOrigin(request, origins);
+    const refusal = checkHost(request, deps.allowedHosts) ?? refuseOrigin(request, origins) ??
+      refuseLoop(request, deps.via);
     if (refusal) c.res = errorResponse(refusal);
     else await next();
     const ms = deps.clock.monotonicMs() - state.startedMs;

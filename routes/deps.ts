@@ -138,6 +138,8 @@ export interface AppDeps {
   /** Origins other than our own whose pages may call us, e.g. "https://chat.example". @default none */
   readonly corsOrigins?: readonly string[];
   readonly limits: Limits;
+  /** Our own `Via` entry: a request that carries it came through us before. @default not looked for */
+  readonly via?: string;
   /** Refuse unknown request fields instead of listing them in `X-Ignored-Params`. @default false */
   readonly strictFields?: boolean;
   /** Serve `/metrics` (behind the key, where there is one). @default true */

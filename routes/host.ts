@@ -49,3 +49,12 @@ export function checkOrigin(request: Request, allowed: readonly string[]): Origi
   const host = request.headers.get("host") ?? new URL(request.url).host;
   return origin === `http://${host}` || origin === `https://${host}` ? "same" : "foreign";
 }
+
+/** Refuses a request that we sent ourselves: an upstream leads back here. */
+export function refuseLoop(request: Request, via: string | undefined): ApiError | undefined {
+  const passed = request.headers.get("via")?.split(",").map((hop) => hop.trim()) ?? [];
+  if (via === undefined || !passed.includes(via)) return undefined;
+  return new ApiError(508, "loop_detected", "The request came back to the gateway that sent it", {
+    headers: { "x-should-retry": "false" },
+  });
+}

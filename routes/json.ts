@@ -37,8 +37,8 @@ function stringEnd(text: string, start: number): number {
  * `seed` is a 64-bit integer, which a JSON number cannot hold: where the top-level `seed` is written
  * with more digits than a double keeps, it becomes a bigint of exactly these digits.
  *
- * @throws {ApiError} 400 `invalid_json`; 400 `invalid_value` when nested deeper than `maxDepth` or
- * not an object
+ * @throws {ApiError} 400 `invalid_json`; 400 `invalid_value` when nested deeper than `maxDepth`, not an
+ * object, or with a key `__proto__`
  */
 export function parseJsonObject(text: string, maxDepth: number): Record<string, unknown> {
   if (text.trim() === "") throw new ApiError(400, "invalid_json", "The request body is empty");
@@ -54,11 +54,21 @@ export function parseJsonObject(text: string, maxDepth: number): Record<string, 
   if (!isObject(value)) {
     throw invalidValue(undefined, "The request body must be a JSON object");
   }
+  // Copies of objects drop such a key or take it for their prototype, so it would be lost in silence.
+  if (/__proto__|\\u/.test(text) && hasPrototypeKey(value)) {
+    throw invalidValue(undefined, 'The request body has a key "__proto__"');
+  }
   const seed = value["seed"];
   if (typeof seed === "number" && !Number.isSafeInteger(seed)) {
     value["seed"] = exactSeed(text) ?? seed;
   }
   return value;
+}
+
+/** Nesting is limited by now. */
+function hasPrototypeKey(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return Object.hasOwn(value, "__proto__") || Object.values(value).some(hasPrototypeKey);
 }
 
 /** Whether the value is a JSON object. */

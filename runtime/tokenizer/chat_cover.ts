@@ -93,10 +93,17 @@ function coverExcept(text: string, keep: readonly string[], table: Uint16Array):
   return covered + substitute(text.slice(end), table);
 }
 
-const decoder = new TextDecoder("utf-16le", { ignoreBOM: true });
+/** Units per call; engines limit the number of arguments. */
+const CHUNK = 8192;
 
+/** Unit by unit, so that lone surrogates stay what they are. */
 function substitute(text: string, table: Uint16Array): string {
-  const units = new Uint16Array(text.length);
-  for (let i = 0; i < text.length; i++) units[i] = table[text.charCodeAt(i)]!;
-  return decoder.decode(units);
+  const units = new Uint16Array(Math.min(text.length, CHUNK));
+  let out = "";
+  for (let start = 0; start < text.length; start += CHUNK) {
+    const count = Math.min(CHUNK, text.length - start);
+    for (let i = 0; i < count; i++) units[i] = table[text.charCodeAt(start + i)]!;
+    out += String.fromCharCode(...units.subarray(0, count));
+  }
+  return out;
 }
