@@ -303,6 +303,11 @@ export interface LanguageModel<C extends Capability = Capability> {
    */
   readonly checkKv?: (choice: KvChoice) => void;
   /**
+   * Longest sequence under a KV policy; Infinity where a bounded cache counts places itself.
+   * @default contextLength
+   */
+  readonly contextUnder?: (choice: KvChoice) => number;
+  /**
    * Most alternatives per token it tells. Absent: any number where there is a vocabulary, and no
    * log-probabilities at all where there is none.
    */

@@ -105,7 +105,7 @@ function checkDemand(request: RunRequest, roles: readonly string[]): void {
   }
 }
 
-function checkLengths({ prompt, models, chat, maxTokens, choices }: RunRequest): void {
+function checkLengths({ prompt, models, chat, maxTokens, choices, kv }: RunRequest): void {
   if (!Number.isInteger(choices) || choices < 1) {
     throw new RangeError(`The number of choices must be at least 1, got ${choices}`);
   }
@@ -117,8 +117,7 @@ function checkLengths({ prompt, models, chat, maxTokens, choices }: RunRequest):
     if (!model.vocab) continue;
     const { length } = encodePrompt(prompt, model.vocab, { model: model.id, chat });
     if (length === 0) throw new RangeError("The prompt is empty");
-    if (length + maxTokens > model.contextLength) {
-      throw new ContextLengthError(length, maxTokens, model.contextLength);
-    }
+    const limit = kv && model.contextUnder ? model.contextUnder(kv) : model.contextLength;
+    if (length + maxTokens > limit) throw new ContextLengthError(length, maxTokens, limit);
   }
 }

@@ -53,7 +53,9 @@ function scopeModel(
   return {
     id: model.id,
     vocab: model.vocab,
-    contextLength: model.contextLength,
+    contextLength: scope.kv && model.contextUnder
+      ? model.contextUnder(scope.kv)
+      : model.contextLength,
     capabilities: model.capabilities,
     topLogprobs: model.topLogprobs,
     session: (prompt, options) =>

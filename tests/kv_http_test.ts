@@ -112,3 +112,16 @@ Deno.test("GET /v1/kv-policies lists policies with schemas and the models that c
   const quest = data.find((one: { name: string }) => one.name === "quest");
   assertEquals([quest.family, quest.frees_memory], ["read-sparsity", false]);
 });
+
+Deno.test("a stream policy answers beyond the model's context, others are refused", async () => {
+  await withGateway(async (ask) => {
+    const long = { prompt: prompt.repeat(9), max_tokens: 8 }; // about 1,250 tokens
+    const refused = await ask("streaming;window=64", long);
+    assertEquals([refused.status, refused.json.error.code], [400, "context_length_exceeded"]);
+    const stream = await ask("sepllm;mode=stream;window=64;separators=32;capacity=256", long);
+    assertEquals(stream.status, 200, JSON.stringify(stream.json));
+    assert(stream.json.usage.prompt_tokens > 1024);
+    assert(stream.json.usage.decoding.kv_tokens_kept <= 256);
+    assert(stream.json.usage.decoding.kv_ratio < 0.25);
+  });
+});

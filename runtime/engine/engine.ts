@@ -158,6 +158,12 @@ class EngineModel implements Engine {
     policy.check?.(params, modelOf(info, this.#separators()));
   };
 
+  readonly contextUnder = (choice: KvChoice): number => {
+    const policy = (this.#options.findPolicy ?? getPolicy)(choice.name);
+    const params = policy.params.parse(choice.params);
+    return policy.positions?.(params) === "cache" ? Infinity : this.contextLength;
+  };
+
   session(prompt: Prompt, options: SessionOptions = {}): Session {
     if (this.#isClosed) throw new ClosedError("The engine was closed");
     const { rollback = 0, chat, scope } = options;
