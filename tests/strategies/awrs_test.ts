@@ -5,9 +5,11 @@ import {
   type Constraint,
   ConstraintError,
   ConstraintTooComplexError,
+  predicateConstraint as modulePredicate,
   regexConstraint,
   seedFrom,
 } from "../../runtime/mod.ts";
+import { createDeadline } from "../../runtime/constraints/deadline.ts";
 import { getStrategy, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
 import { requestOf, runToEnd } from "../conformance/_strategy_run.ts";
 import { assertDistribution } from "../_statistics.ts";
@@ -306,6 +308,42 @@ Deno.test("a constraint that throws, at any call, ends with a ConstraintError th
     () => runToEnd(requestOf(awrs, hashModel({ stopBias: -Infinity }), { constraint: heavy })),
     ConstraintError,
   );
+});
+
+Deno.test("a predicate of the configuration is asked about few tokens; one that never returns is stopped", async () => {
+  const model = () => hashModel({ spread: 20, stopBias: -Infinity });
+  let asked = 0;
+  const options = { withDeadline: createDeadline(), limitMs: 20 };
+  const shortWords = modulePredicate(
+    "short-words",
+    {
+      prefix: (text) => ++asked > 0 && !/[a-p]{9}/.test(text),
+      complete: () => false,
+    },
+    model().vocab,
+    options,
+  );
+  const { choices: [choice] } = await runToEnd(
+    requestOf(awrs, model(), { constraint: shortWords, maxTokens: 200 }),
+  );
+  assertEquals([choice!.tokens.length, /[a-p]{9}/.test(choice!.text)], [200, false]);
+  assert(asked < 800, `${asked} questions for 200 tokens of 17 letters`);
+  const endless = modulePredicate(
+    "endless",
+    {
+      complete: () => false,
+      prefix(text) {
+        for (;;) if (text.length < 3) return true;
+      },
+    },
+    model().vocab,
+    options,
+  );
+  for (const params of [{}, { n_particles: 3 }, { estimator: "mask" }]) {
+    const request = requestOf(awrs, model(), { constraint: endless, params });
+    const error = await assertRejects(() => runToEnd(request), ConstraintError, "was stopped");
+    assertEquals(error.constraint, "endless");
+  }
 });
 
 Deno.test("a long search looks at the event loop, so that an abort ends it", async () => {
