@@ -27,6 +27,11 @@ export interface RoundEnd {
 export interface DraftTree {
   readonly tokens: readonly TokenId[];
   readonly parents: readonly number[];
+  /**
+   * Laws the children were drawn from without replacement, in this order: of the committed tokens, then
+   * of each node; undefined for leaves. Absent: children were not drawn.
+   */
+  readonly laws?: readonly (Float64Array | undefined)[];
 }
 
 /** Proposes continuations of one sequence. */

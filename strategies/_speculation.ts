@@ -23,13 +23,14 @@ import {
   verifyCoupled,
   verifyRatio,
   type VerifyRule,
+  verifySiblings,
 } from "./_verify_rules.ts";
 
 /** Everything one completion depends on. */
 export interface SpeculationOptions {
   /** At the prompt, with `gamma` + 1 tokens of rollback. */
   readonly target: Session<"edit" | "logits">;
-  /** The same session, to verify trees instead of chains; needs the rule `coupled`. */
+  /** The same session, to verify trees instead of chains; needs the rule `coupled` or `ratio`. */
   readonly tree: Session<"tree"> | undefined;
   readonly drafter: Drafter;
   readonly rule: VerifyRule;
@@ -159,7 +160,7 @@ export class Speculation implements Disposable {
     return trail.ended || (trail.mask(i)?.isEmpty ?? false);
   }
 
-  /** One pass over a tree, then along the target's own picks while they are nodes. */
+  /** One pass over a tree, then along what the rule picks while those are nodes. */
   async #walk(session: Session<"tree">, trail: Trail): Promise<Outcome> {
     const { tokens, parents } = this.#nodes;
     const last = this.#completion.at(-1) ?? this.#prompt.at(-1)!;
@@ -172,7 +173,7 @@ export class Speculation implements Disposable {
     const before = [...this.#completion];
     const seen = tokens.map((token, i) => [token, all[i + 1]!] as const);
     for (let node = -1;;) {
-      const picked = this.#pick(rows.at(-1)!, drafts.length, before);
+      const picked = this.#choose(rows.at(-1)!, node, before, drafts.length);
       const child = tokens.findIndex((token, i) => token === picked && parents[i] === node);
       if (child < 0) return { drafts, rows, seen, accepted: drafts.length, token: picked };
       drafts.push({ token: picked, law: undefined });
@@ -182,6 +183,16 @@ export class Speculation implements Disposable {
       const goesOn = trail.push(picked);
       if (!goesOn) return { drafts, rows, seen, accepted: drafts.length, token: undefined };
     }
+  }
+
+  /** The token after a node of the tree. */
+  #choose(row: Float32Array, node: number, before: readonly TokenId[], i: number): TokenId {
+    const { rule, chance } = this.#options;
+    if (rule === "coupled") return this.#pick(row, i, before);
+    const { tokens, parents, laws } = this.#nodes;
+    const children = tokens.filter((_, child) => parents[child] === node);
+    const p = exponentiate(warpedLogprobs(row, this.#shape(i, before)));
+    return verifySiblings(p, children, laws?.[node + 1], chance);
   }
 
   #keep({ drafts, rows, seen, accepted, token }: Outcome, proposed: number): Round {

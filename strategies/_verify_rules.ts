@@ -93,6 +93,39 @@ function heads(
 }
 
 /**
+ * Recursive rejection sampling: siblings drawn without replacement, in the order they were drawn, each
+ * against what the ones before left of the target's law.
+ *
+ * Source: Yang et al. 2024, https://arxiv.org/abs/2401.06706, algorithm 2. Without a law (children that
+ * were chosen, not drawn) the target's draw decides, which is exact for any children.
+ *
+ * @param law the children were drawn from; undefined = they were not drawn
+ * @returns the token that comes next: distributed as p, a child's as often as can be
+ */
+export function verifySiblings(
+  p: Float64Array,
+  children: readonly TokenId[],
+  law: Float64Array | undefined,
+  chance: Chance,
+): TokenId {
+  if (!law) return chance.draw(p);
+  let target = p;
+  const rest = law.slice();
+  for (const token of children) {
+    const mass = total(rest);
+    if (mass === 0) break;
+    for (let v = 0; v < rest.length; v++) rest[v]! /= mass;
+    if (chance.coin(target[token] ?? 0, rest[token]!)) return token;
+    const excess = excessOf(target, { token, law: rest }, 1);
+    const left = total(excess);
+    if (left === 0) break; // the rejection was rounding
+    target = excess.map((share) => share / left);
+    rest[token] = 0;
+  }
+  return chance.draw(target);
+}
+
+/**
  * Keeps proposals while they are the target's own picks. With noise shared between draft and target
  * the result is what the target alone picks, whatever was proposed.
  *

@@ -9,8 +9,10 @@
  * often, and `block` never less often than `ratio`.
  * Proposals: a second model (role `draft`, same vocabulary), or tables over the sequence itself
  * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request. A draft model and
- * `token-recycling` also make trees (`tree_nodes`): the target's pick at a node chooses the child, exact
- * for any tree; positions kept from a tree are computed once more in the next pass.
+ * `token-recycling` also make trees (`tree_nodes`): with `coupled` the target's pick at a node chooses the
+ * child, exact for any tree; with `ratio` siblings of a draft model are drawn without replacement and
+ * checked by recursive rejection sampling. Positions kept from a tree are computed once more in the next
+ * pass.
  *
  * Sources: Leviathan et al. 2022, https://arxiv.org/abs/2211.17192; Sun et al. 2024,
  * https://arxiv.org/abs/2403.10444 (block); Daliri et al. 2024, https://arxiv.org/abs/2408.07978
@@ -163,7 +165,7 @@ function checkTree(model: Context["models"]["model"], params: Params): void {
   if (params.draft !== "model" && params.draft !== "token-recycling") {
     refuse("a draft model or token-recycling proposes trees");
   }
-  if (params.verify !== "coupled") refuse("trees are verified by the rule coupled");
+  if (params.verify === "block") refuse("trees are verified by the rules coupled and ratio");
   if (params.gamma_schedule !== "fixed") refuse("the depth of trees is fixed");
   requireCapabilities(model, treeNeeds, { strategy: name, role: "model" });
 }

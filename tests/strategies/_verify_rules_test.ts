@@ -8,6 +8,7 @@ import {
   verifyBlock,
   verifyCoupled,
   verifyRatio,
+  verifySiblings,
 } from "../../strategies/_verify_rules.ts";
 import { hashLaw, lawOf, productLaw, roundsLaw, totalVariation } from "./_enumerate.ts";
 
@@ -164,4 +165,75 @@ Deno.test("verifyCoupled() keeps what equals the picks and adds the first that d
   assertEquals(verdict([5, 6, 7, undefined]), { accepted: 3, token: undefined });
   assertEquals(verdict([5, 9, 7, 8]), { accepted: 1, token: 9 });
   assertEquals(verdict([4]), { accepted: 0, token: 4 });
+});
+
+/** Law of the token after a node: children drawn without replacement from q, then the rule. */
+async function siblingsLaw(
+  p: Float64Array,
+  q: Float64Array,
+  count: number,
+  verify = verifySiblings,
+): Promise<{ readonly law: ReadonlyMap<string, number>; readonly kept: number }> {
+  let kept = 0;
+  const outcomes = await lawOf((chance) => {
+    const rest = q.slice();
+    const children: number[] = [];
+    while (children.length < count && rest.some((mass) => mass > 0)) {
+      const token = chance.draw(rest);
+      children.push(token);
+      rest[token] = 0;
+    }
+    const token = verify(p, children, q, chance);
+    return { token, isChild: children.includes(token) };
+  });
+  const law = new Map<string, number>();
+  for (const [key, probability] of outcomes) {
+    const { token, isChild } = JSON.parse(key) as { token: number; isChild: boolean };
+    if (isChild) kept += probability;
+    law.set(`${token}`, (law.get(`${token}`) ?? 0) + probability);
+  }
+  return { law, kept };
+}
+
+const asLaw = (p: Float64Array) => new Map(Array.from(p, (mass, token) => [`${token}`, mass]));
+
+Deno.test("siblings: the token after a node follows the target's law, for 1 to 4 children", async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const p = hashLaw(seed, 4)([]), q = hashLaw(seed + 40, 4, 3)([]);
+    let before = 0;
+    for (let count = 1; count <= 4; count++) {
+      const { law, kept } = await siblingsLaw(p, q, count);
+      assertAlmostEquals(totalVariation(law, asLaw(p)), 0, 1e-12);
+      assert(kept >= before - 1e-12, `${kept} with ${count} children, ${before} with fewer`);
+      before = kept;
+      if (count > 1) continue;
+      const overlap = p.reduce((sum, mass, v) => sum + Math.min(mass, q[v]!), 0);
+      // A token drawn from the residual is never the child: that is where q is above p.
+      assertAlmostEquals(kept, overlap, 1e-12);
+    }
+    assertAlmostEquals(before, 1, 1e-12); // all tokens are children
+  }
+});
+
+Deno.test("siblings that were chosen, not drawn: the target decides", async () => {
+  const p = hashLaw(3, 4)([]);
+  const law = await lawOf((chance) => verifySiblings(p, [2, 0], undefined, chance));
+  assertAlmostEquals(totalVariation(law, asLaw(p)), 0, 1e-12);
+});
+
+Deno.test("negative control: siblings checked as if drawn with replacement change the law", async () => {
+  const withReplacement: typeof verifySiblings = (p, children, q, chance) => {
+    let target = p;
+    for (const token of children) {
+      if (chance.coin(target[token]!, q![token]!)) return token;
+      const rest = target.map((mass, v) => Math.max(0, mass - q![v]!));
+      const left = rest.reduce((sum, mass) => sum + mass, 0);
+      if (left === 0) break;
+      target = rest.map((mass) => mass / left);
+    }
+    return chance.draw(target);
+  };
+  const p = hashLaw(1, 4)([]), q = hashLaw(41, 4, 3)([]);
+  const { law } = await siblingsLaw(p, q, 3, withReplacement);
+  assert(totalVariation(law, asLaw(p)) > 0.01, `${totalVariation(law, asLaw(p))}`);
 });

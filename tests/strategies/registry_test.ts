@@ -127,6 +127,7 @@ const cases: Readonly<Record<string, StrategyCase>> = {
       { draft: "token-recycling" },
       { draft: "token-recycling", tree_nodes: 16 },
       { tree_nodes: 12 },
+      { tree_nodes: 12, verify: "ratio" },
     ],
     // A draft takes a step per proposal, of a round that gives one token at least.
     steps: ({ tokens, params }) => tokens * Number(Object(params).gamma),
