@@ -274,23 +274,31 @@ Deno.test("structured header parameters reach a strategy as data, whatever they 
   assertEquals(({} as Record<string, unknown>)["1"], undefined);
 });
 
-Deno.test("control characters, lone surrogates and bidirectional marks pass, and break nothing", async () => {
+Deno.test("control characters and bidirectional marks pass and break nothing; a lone surrogate is refused by name", async () => {
   const lines: string[] = [];
   await using gateway = await createGateway({ models: ["decant-tiny-draft"] }, {
     thread: "own",
     log: (event) => void lines.push(JSON.stringify(event)),
   });
-  const nasty = "\u0000\u001b[31m\r\n\r\ndata: {}\u2028\u2029\u202e\ufeff\ud800 </script>";
-  for (const stream of [false, true]) {
-    const messages = [{ role: "user", content: nasty }];
-    const body = chatBody({ model: "decant-tiny-draft", messages, stream, stop: ["\r\n\r\n"] });
-    const response = await gateway.fetch(
+  const nasty = "\u0000\u001b[31m\r\n\r\ndata: {}\u2028\u2029\u202e\ufeff </script>";
+  const ask = async (content: string, stream: boolean) =>
+    await gateway.fetch(
       new Request(`http://localhost${chat}`, {
         method: "POST",
         headers: { "content-type": "application/json" },
-        body: JSON.stringify(body),
+        body: JSON.stringify(chatBody({
+          model: "decant-tiny-draft",
+          messages: [{ role: "user", content }],
+          stream,
+          stop: ["\r\n\r\n"],
+        })),
       }),
     );
+  const lone = await (await ask("a \ud800", false)).json();
+  assertEquals([lone.error.code, lone.error.param], ["invalid_value", "messages"]);
+  assertStringIncludes(lone.error.message, "lone surrogate");
+  for (const stream of [false, true]) {
+    const response = await ask(nasty, stream);
     const text = await response.text();
     assertEquals(response.status, 200, text);
     if (stream) {
