@@ -125,3 +125,22 @@ Deno.test("a stream policy answers beyond the model's context, others are refuse
     assert(stream.json.usage.decoding.kv_ratio < 0.25);
   });
 });
+
+Deno.test("policies combine with strategies that fork, roll back and draw", async () => {
+  await withGateway(async (ask) => {
+    const strategies = [
+      { strategy: "beam", params: { num_beams: 3 } },
+      { strategy: "best-of-n", params: { num_samples: 2 } },
+      { strategy: "speculative", params: { draft: "prompt-lookup" } },
+      { strategy: "diverse-beam", params: { num_beams: 4, num_groups: 2 } },
+    ];
+    const policies = ["h2o;budget=64;window=16", "int8", "streaming;window=40", "snapkv;budget=60"];
+    for (const decoding of strategies) {
+      for (const kv of policies) {
+        const { status, json } = await ask(kv, { decoding, max_tokens: 12 });
+        assertEquals(status, 200, `${kv} ${JSON.stringify(decoding)} ${JSON.stringify(json)}`);
+        assert(json.usage.decoding.kv_ratio < 1, kv);
+      }
+    }
+  });
+});
