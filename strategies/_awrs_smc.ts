@@ -26,6 +26,9 @@ export interface SmcOptions {
   readonly rng: Rng;
 }
 
+/** Equal weights have an effective size of N up to this. */
+const rounding = 1e-6;
+
 /** Tokens that leave. */
 export interface Released {
   readonly tokens: readonly number[];
@@ -63,7 +66,7 @@ export class ParticleSystem implements Disposable {
     if (!this.#particles.some(({ isAlive }) => isAlive)) throw this.#extinct();
     if (!this.#particles.some(({ isGoing }) => isGoing)) {
       this.#chosen = this.#choose();
-    } else if (this.ess < this.#options.essThreshold * this.#particles.length) {
+    } else if (this.ess < this.#options.essThreshold * this.#particles.length - rounding) {
       this.#resample();
     }
   }
