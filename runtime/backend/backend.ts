@@ -285,7 +285,7 @@ export interface Backend extends Disposable {
   readonly streamed?: (
     label: string,
     shape: readonly [rows: number, cols: number],
-    dtype: "f32" | QuantizedDType,
+    dtype: "f32" | "f16" | QuantizedDType,
     source: RowSource,
   ) => Tensor;
   kvPool(layout: KvLayout, pages: number): KvPool;
@@ -303,6 +303,13 @@ export interface Backend extends Disposable {
     result: Tensor,
     draws: readonly DrawSpec[],
   ) => Promise<readonly (Drawn | undefined)[]>;
+  /** What a model has to fit into. Missing where it is not known before. */
+  readonly capacity?: {
+    /** For weights, KV and the tensors of a step together. */
+    readonly bytes: number;
+    tensorBytes(shape: readonly number[], dtype: DType): number;
+    kvBytes(layout: KvLayout, pages: number): number;
+  };
   /**
    * The values of an op's result without a copy, valid until the backend is used again. Missing where
    * device memory cannot be looked at.

@@ -9,6 +9,7 @@ import { loadAdapter, type LoadedAdapter } from "../models/adapters/mod.ts";
 import { loadDecoder, type ModelConfig, type WeightFormat } from "../models/mod.ts";
 import type { Executor } from "./executor.ts";
 import { createLocalExecutor, type LocalExecutorOptions } from "./local_executor.ts";
+import { requireMemory } from "./memory_need.ts";
 import { createRecoveringExecutor, type OpenedExecutor } from "./recovering_executor.ts";
 
 /** Plain data, so that it can be sent to a Worker. */
@@ -61,8 +62,10 @@ async function open(
   try {
     const { config, weights } = await openWeightFiles(spec.path);
     using source = weights;
+    const format = spec.weights ?? "file";
+    requireMemory(config, source, backend, { ...spec, format });
     const adapters = openAdapters(spec.adapterFiles ?? [], config, source, backend);
-    const decoder = loadDecoder(config, source, backend, { weights: spec.weights ?? "file" });
+    const decoder = loadDecoder(config, source, backend, { weights: format });
     const executor = createLocalExecutor(decoder, backend, { ...spec, ...adapters });
     return {
       lost: backend.lost,

@@ -32,8 +32,8 @@ export class WasmKvPool implements KvPool {
   constructor(readonly heap: Heap, readonly layout: KvLayout, readonly pages: number) {
     const { layers, kvHeads, headDim, pageSize } = layout;
     this.slots = pages * pageSize;
-    this.slotBytes = Math.ceil(headDim / 4) * 16;
-    this.pageBytes = 2 * layers * kvHeads * pageSize * this.slotBytes;
+    this.slotBytes = slotBytesOf(layout);
+    this.pageBytes = pageBytesOf(layout);
     this.#blockBytes = layers * kvHeads * this.slots * this.slotBytes;
     this.records = new KvRecords(layers * kvHeads * pages, (format) => this.slotsPerPage(format));
     const blocks: number[] = [];
@@ -164,4 +164,14 @@ export class WasmKvPool implements KvPool {
 export function wasmPool(op: string, pool: KvPool, heap: Heap): WasmKvPool {
   if (pool instanceof WasmKvPool && pool.heap === heap) return pool;
   throw new ShapeError(op, "the KV pool belongs to another backend");
+}
+
+/** One head's K or V of one token, padded to whole vectors. */
+function slotBytesOf({ headDim }: KvLayout): number {
+  return Math.ceil(headDim / 4) * 16;
+}
+
+/** See `KvPool.pageBytes`. */
+export function pageBytesOf(layout: KvLayout): number {
+  return 2 * layout.layers * layout.kvHeads * layout.pageSize * slotBytesOf(layout);
 }

@@ -15,14 +15,14 @@ import { cut, SHARED_WORK } from "./cut.ts";
 import { Heap } from "./heap.ts";
 import { hasRelaxedSimd, hasSimd, instantiate, isRelaxed, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
-import { WasmKvPool, wasmPool } from "./kv_pool.ts";
+import { pageBytesOf, WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { rope } from "./rope.ts";
 import { asRows, pickRows } from "./rows.ts";
 import type { Step } from "./step.ts";
 import { canShare, Team } from "./team.ts";
 import { Scope, type WasmTensor, wasmTensor } from "./tensor.ts";
-import { upload, uploadBlocks, uploadRows } from "./upload.ts";
+import { tensorBytes, upload, uploadBlocks, uploadRows } from "./upload.ts";
 
 export { WasmKvPool } from "./kv_pool.ts";
 
@@ -118,6 +118,7 @@ export function createWasmBackend(
     },
     streamed(label, shape, dtype, source) {
       requireOpen();
+      if (dtype === "f16") throw new TypeError(`Cannot make tensor ${label}: no f16 here`);
       if (dtype !== "f32") return uploadBlocks(step, label, shape, dtype, source);
       if (source.kind !== "f32") {
         throw new TypeError(`Cannot make tensor ${label}: f32 from blocks`);
@@ -127,6 +128,11 @@ export function createWasmBackend(
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
     record: (build) => team.computing(() => scope.run(() => build(ops))),
     read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
+    capacity: {
+      bytes: heap.maxPages * 65_536,
+      tensorBytes,
+      kvBytes: (layout, pages) => pages * pageBytesOf(layout),
+    },
     view: (tensor) => view(wasmTensor("view", tensor, heap)),
     [Symbol.dispose]() {
       closed = true;

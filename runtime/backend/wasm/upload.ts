@@ -1,5 +1,5 @@
 /** From values and file blocks to tensors in WebAssembly memory. */
-import type { QuantizedDType, RowSource } from "../backend.ts";
+import type { DType, QuantizedDType, RowSource } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { blockBytes, packBlocks, rowsInMemory } from "./blocks.ts";
 import type { Heap } from "./heap.ts";
@@ -76,4 +76,10 @@ export function uploadBlocks(
     throw error;
   }
   return new WasmTensor(heap, label, [...shape], dtype, address, bytes);
+}
+
+/** Bytes of a tensor in memory. @throws {ShapeError} if rows of a quantised one are not whole blocks */
+export function tensorBytes(shape: readonly number[], dtype: DType): number {
+  if (dtype === "q8" || dtype === "q4") return blockBytes(dtype, shape);
+  return f32Bytes(shape, shape.reduce((a, b) => a * b, 1));
 }
