@@ -30,8 +30,6 @@ interface Slot {
   readonly model: LoadedModel;
   /** What it counts for in the budget. */
   readonly bytes: number;
-  /** When it was last used or loaded; larger is later. */
-  usedAt: number;
 }
 
 /** A request to load that cannot be met within the budget. */
@@ -50,7 +48,6 @@ export class LocalModels implements AsyncDisposable {
     ? undefined
     : new SharedArrayBuffer(4);
   #slots: Slot[] = [];
-  #uses = 0;
   /** Loads and unloads follow each other: two at once could break the budget together. */
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -80,14 +77,8 @@ export class LocalModels implements AsyncDisposable {
     this.#host = { ...this.#host, config };
   }
 
-  /** Says that a request uses the model: idle ones leave first. */
-  touch(id: string): void {
-    const slot = this.#slots.find(({ model }) => model.info.id === id);
-    if (slot) slot.usedAt = ++this.#uses;
-  }
-
   /**
-   * Loads a model; idle ones that were used longest ago make room, if there is a budget.
+   * Loads a model; idle ones that were loaded longest ago make room, if there is a budget.
    *
    * @param options.evict whether they may
    * @returns ids of the models that made room
@@ -104,7 +95,7 @@ export class LocalModels implements AsyncDisposable {
       const bytes = await this.#bytesOf(source);
       const left = await this.#makeRoom(source.id, bytes, evict);
       const model = await this.#open(source);
-      this.#slots.push({ text, model, bytes, usedAt: ++this.#uses });
+      this.#slots.push({ text, model, bytes });
       return left;
     });
   }
@@ -147,8 +138,7 @@ export class LocalModels implements AsyncDisposable {
     const budget = this.#host.config.memory_bytes ?? Infinity;
     const used = () => this.#slots.reduce((sum, slot) => sum + slot.bytes, 0);
     const idle = this.#slots
-      .filter(({ model }) => evict && model.engine.stats().openSessions === 0)
-      .sort((a, b) => a.usedAt - b.usedAt);
+      .filter(({ model }) => evict && model.engine.stats().openSessions === 0);
     const free = idle.reduce((sum, slot) => sum + slot.bytes, budget - used());
     if (bytes > free) {
       throw new MemoryBudgetError(
