@@ -67,7 +67,9 @@ export function createLoader(
         : { kind: "f32", rows: reader.f32 };
       return backend.streamed(name, [rows, cols], type, source);
     }
-    if (keeps && type !== "f32") return backend.quantized!(name, shape, type, weights.raw(name));
+    if (keeps && (type === "q8" || type === "q4")) {
+      return backend.quantized!(name, shape, type, weights.raw(name));
+    }
     return backend.tensor(name, shape, type, weights.f32(name));
   };
   return {

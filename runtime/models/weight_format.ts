@@ -4,7 +4,7 @@ import type { WeightSource } from "../formats/weights.ts";
 import { namesOf } from "./weight_names.ts";
 
 /** See {@link WeightFormat}. */
-export const weightFormats = ["auto", "file", "f32", "q8", "q4"] as const;
+export const weightFormats = ["auto", "file", "f32", "f16", "q8", "q4"] as const;
 
 /**
  * How weight matrices are held.
@@ -14,6 +14,7 @@ export const weightFormats = ["auto", "file", "f32", "q8", "q4"] as const;
  * - "auto": as "file", but what would grow in memory is rounded to 8 bits instead: matrices of all other
  *   quantised types, and those of float files that take more than {@link FLOAT_BYTES} in f32
  * - "f32": dequantised
+ * - "f16": rounded at load, on backends that have it; matrices whose rows are no multiple of 4 stay f32
  * - "q8", "q4": quantised at load in blocks of 32 columns. The embedding table and the output layer
  *   take 8 bits in both, because every token passes through them. Matrices whose rows are no
  *   multiple of 32 stay f32
@@ -27,7 +28,7 @@ export const FLOAT_BYTES = 256 << 20;
 
 /** How one tensor is held. */
 export interface WeightType {
-  readonly type: "f32" | QuantizedDType;
+  readonly type: "f32" | "f16" | QuantizedDType;
   /** Whether the file's blocks are kept as they are. */
   readonly keeps: boolean;
 }
@@ -53,6 +54,9 @@ export function weightTypes(
     const shape = weights.shape(name);
     const stored = asFile && backend.quantized ? storedType(weights.dtype(name)) : undefined;
     if (stored !== undefined) return { type: stored, keeps: true };
+    if (format === "f16") {
+      return { type: shape.length === 2 && shape[1]! % 4 === 0 ? "f16" : "f32", keeps: false };
+    }
     const fits = shape.length === 2 && shape[1]! % 32 === 0;
     return { type: fits ? rounded(name) ?? "f32" : "f32", keeps: false };
   };

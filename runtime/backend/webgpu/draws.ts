@@ -17,7 +17,6 @@ import { stepData, target } from "./recorder.ts";
 import type { Stage } from "./stage.ts";
 import type { GpuTensor, Slice } from "./tensor.ts";
 
-const WORDS = 16;
 /** Results of a draw: statistics of its raw, adjusted and perturbed row, see draw_result.wgsl. */
 const WIDTH = 24;
 /** Tokens one workgroup looks at, and candidates it keeps. */

@@ -53,7 +53,7 @@ export class GpuKvPool implements KvPool {
     const { layers, kvHeads, headDim, pageSize } = layout;
     this.slots = pages * pageSize;
     this.padded = Math.ceil(headDim / 4) * 4;
-    this.pageBytes = 2 * 4 * layers * kvHeads * this.padded * pageSize;
+    this.pageBytes = pageBytesOf(layout);
     const layerBytes = 4 * kvHeads * this.slots * this.padded;
     if (layerBytes > host.bindingBytes) {
       const most = Math.floor(pages * host.bindingBytes / layerBytes);
@@ -192,6 +192,11 @@ export class GpuKvPool implements KvPool {
     if (part === undefined) throw new RangeError(`Layer ${layer} is not in the pool`);
     return part;
   }
+}
+
+/** Bytes of one page of a sequence, K and V of all layers and heads. */
+export function pageBytesOf({ layers, kvHeads, headDim, pageSize }: KvLayout): number {
+  return 2 * 16 * Math.ceil(headDim / 4) * layers * kvHeads * pageSize;
 }
 
 /** The only check from "any pool" to "a pool of this backend". */

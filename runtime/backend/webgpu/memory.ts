@@ -25,6 +25,8 @@ export interface Range extends Disposable {
 export const ALIGN = 256;
 /** Chunks of weights begin small, so that tests and small models stay small. */
 const FIRST_CHUNK = 1 << 20;
+/** Layers whose matrices lie in two chunks take some dispatches more, so chunks grow fast. */
+const LARGEST_CHUNK = 256 << 20;
 /** Bytes of idle step buffers that are kept. */
 const KEEP_BYTES = 256 << 20;
 
@@ -166,7 +168,7 @@ export class Memory implements Disposable {
     if (this.#open !== undefined && this.#open.live === 0) this.destroy(this.#open.buffer);
     const wanted = Math.max(size, Math.min(this.#nextChunk, this.#chunkBytes));
     const room = Math.max(size, Math.min(wanted, this.limit - this.#used));
-    this.#nextChunk = Math.min(this.#nextChunk * 2, this.#chunkBytes);
+    this.#nextChunk = Math.min(this.#nextChunk * 16, this.#chunkBytes, LARGEST_CHUNK);
     return this.#open = { buffer: this.buffer(label, room, STORAGE), used: 0, live: 0 };
   }
 

@@ -12,7 +12,7 @@ import { elements } from "../cpu/tensor.ts";
 import { attention, kvCopy, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
 import { canDraw, draw, drawnFrom } from "./draws.ts";
-import { GpuKvPool, gpuPool, type PoolHost } from "./kv_pool.ts";
+import { GpuKvPool, gpuPool, pageBytesOf, type PoolHost } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
 import { Pipelines } from "./pipelines.ts";
@@ -24,7 +24,7 @@ import { RowTables } from "./row_table.ts";
 import { Stage } from "./stage.ts";
 import { StepData } from "./step_data.ts";
 import { collectTensors, GpuTensor, gpuTensor, type Storage } from "./tensor.ts";
-import { type Source, sourceOf, uploadShards } from "./weights.ts";
+import { type Source, sourceOf, tensorBytes, uploadShards } from "./weights.ts";
 
 export { type Gpu, type GpuInfo, type GpuOptions, openGpu } from "./device.ts";
 export type { ReadbackMode } from "./readback.ts";
@@ -133,6 +133,14 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     };
   }
 
+  get capacity() {
+    return {
+      bytes: this.#options.memoryBytes ?? NO_LIMIT,
+      tensorBytes,
+      kvBytes: (layout: GpuKvPool["layout"], pages: number) => pages * pageBytesOf(layout),
+    };
+  }
+
   get lost(): Promise<string> {
     return this.gpu.lost;
   }
@@ -162,7 +170,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
   streamed(
     label: string,
     shape: readonly [rows: number, cols: number],
-    dtype: "f32" | "q8" | "q4",
+    dtype: "f32" | "f16" | "q8" | "q4",
     source: RowSource,
   ) {
     return this.#upload(label, shape, dtype, source);
@@ -251,8 +259,8 @@ class WebGpuBackend implements GpuBackend, PoolHost {
   #upload(label: string, shape: readonly number[], dtype: Tensor["dtype"], source: Source) {
     this.#requireOpen();
     this.#submit(); // uploads overtake commands that are not submitted
-    const { queue } = this.gpu.device;
-    const host = { memory: this.#memory, queue, bindingBytes: this.bindingBytes };
+    const { device } = this.gpu;
+    const host = { memory: this.#memory, device, bindingBytes: this.bindingBytes };
     const shards = uploadShards(host, label, shape, dtype, source);
     return new GpuTensor(this.#stage, label, [...shape], dtype, { kind: "shards", shards }, () => {
       this.#submit();

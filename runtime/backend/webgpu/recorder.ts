@@ -38,6 +38,8 @@ export function target(memory: GpuBuffer | Result, offset: number, size: number)
 
 /** A dispatch as it is encoded; several in a row make a step that can be run again. */
 export interface Dispatch {
+  /** Name of the kernel. */
+  readonly kernel: string;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly x: number;
@@ -128,7 +130,8 @@ export class Recorder {
         this.release(memory);
       }
       const [x, y, z] = command.size;
-      return { pipeline: command.pipeline.pipeline, group, x, y, z };
+      const { spec: { name: kernel }, pipeline } = command.pipeline;
+      return { kernel, pipeline, group, x, y, z };
     });
     run(encoder, dispatches);
     return dispatches;

@@ -126,10 +126,19 @@ function clip(value: number, least: number, most: number): number {
   return Math.min(most, Math.max(least, value));
 }
 
+/** Bytes of a tensor on the GPU, scales and alignment included. */
+export function tensorBytes(shape: readonly number[], dtype: DType): number {
+  const packing = packings[dtype] ?? f32;
+  const cols = shape.at(-1) ?? 1;
+  const rows = cols === 0 ? 0 : elements("tensor", shape) / cols;
+  const scales = packing.hasScales ? 4 * rows * cols / BLOCK : 0;
+  return aligned(rows * packing.rowBytes(cols)) + (packing.hasScales ? aligned(scales) : 0);
+}
+
 /** What an upload needs. */
 export interface UploadTarget {
   readonly memory: Memory;
-  readonly queue: GPUQueue;
+  readonly device: GPUDevice;
   readonly bindingBytes: number;
 }
 
@@ -138,7 +147,7 @@ export interface UploadTarget {
  * @throws {RangeError} if the source is not as long as the shape says, or does not fit the budget
  */
 export function uploadShards(
-  { memory, queue, bindingBytes }: UploadTarget,
+  { memory, device, bindingBytes }: UploadTarget,
   label: string,
   shape: readonly number[],
   dtype: DType,
@@ -161,13 +170,21 @@ export function uploadShards(
       const range = memory.range(label, bytes);
       const shard = { first, rows: count, range, scales };
       shards.push(shard);
-      send(queue, packing, shard, { cols, dtype, source });
+      if (source.kind === "zeros") clear(device, shard);
+      else send(device.queue, packing, shard, { cols, dtype, source });
     }
   } catch (error) {
     for (const { range } of shards) range[Symbol.dispose]();
     throw error;
   }
   return shards;
+}
+
+/** Zeros: memory of a chunk may have been used before. */
+function clear(device: GPUDevice, { range: { buffer, offset, size } }: Shard): void {
+  const encoder = device.createCommandEncoder({ label: "zeros" });
+  encoder.clearBuffer(buffer.raw, offset, size);
+  device.queue.submit([encoder.finish()]);
 }
 
 function send(
@@ -177,14 +194,13 @@ function send(
   { cols, dtype, source }: {
     readonly cols: number;
     readonly dtype: DType;
-    readonly source: Source;
+    readonly source: RowSource;
   },
 ): void {
   const write = (offset: number, data: Uint8Array<ArrayBuffer>) => {
     if (data.length === 0) return;
     queue.writeBuffer(range.buffer.raw, range.offset + offset, data);
   };
-  if (source.kind === "zeros") return write(0, new Uint8Array(range.size));
   const rowBytes = packing.rowBytes(cols), rowScales = packing.hasScales ? 4 * cols / BLOCK : 0;
   // A piece begins and ends at a multiple of 4 bytes: four rows always do.
   const step = Math.max(4, Math.floor(PIECE_BYTES / Math.max(1, rowBytes) / 4) * 4);

@@ -1,0 +1,129 @@
+/** Bandwidth of the device, and what single kernels make of it. */
+import { createGpuBackend, type Gpu, type GpuBackend } from "../../runtime/backend/webgpu/mod.ts";
+import type { Ops, Tensor } from "../../runtime/backend/backend.ts";
+import { type Report, round, summary } from "../_report.ts";
+import { type MatrixType, randomMatrix } from "./random_weights.ts";
+import { replay, type Timer } from "./timing.ts";
+
+/** Sizes that fit a GPU, or a driver that imitates one. */
+export interface KernelSizes {
+  readonly copyBytes: number;
+  /** [outputs, inputs] */
+  readonly matrices: readonly (readonly [rows: number, cols: number])[];
+  readonly contexts: readonly number[];
+  readonly repeats: number;
+}
+
+/** Bits of one weight with its share of scales. */
+export const weightBits: Readonly<Record<MatrixType, number>> = { f16: 16, q8: 9, q4: 5 };
+
+/** GB/s that a copy within device memory reads plus writes. */
+export async function copyBandwidth(gpu: Gpu, timer: Timer, bytes: number): Promise<number> {
+  const usage = GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+  const size = Math.min(bytes, gpu.device.limits.maxBufferSize);
+  const [a, b] = [1, 2].map(() => gpu.device.createBuffer({ size, usage }));
+  const run = (times: number) =>
+    timer.commands((encoder) => {
+      for (let i = 0; i < times; i++) encoder.copyBufferToBuffer(a!, 0, b!, 0, size);
+    });
+  await run(1);
+  const seconds: number[] = [];
+  for (let i = 0; i < 3; i++) seconds.push(await run(8) / 8);
+  a!.destroy();
+  b!.destroy();
+  return 2 * size / Math.min(...seconds) / 1e9;
+}
+
+/** Reports matrix products of 1 to 16 tokens in every format, and attention over long contexts. */
+export async function benchGpuKernels(
+  gpu: Gpu,
+  timer: Timer,
+  sizes: KernelSizes,
+  copyGBs: number,
+  report: Report,
+): Promise<void> {
+  for (const [rows, cols] of sizes.matrices) {
+    for (const type of ["f16", "q8", "q4"] as const) {
+      using backend = createGpuBackend(gpu);
+      const bytes = rows * cols * weightBits[type] / 8;
+      // Enough matrices that none stays in a cache.
+      const count = Math.max(1, Math.min(16, Math.ceil(sizes.copyBytes / bytes)));
+      const weights = Array.from(
+        { length: count },
+        (_, i) => randomMatrix(backend, `w${i}`, [rows, cols], type),
+      );
+      for (const tokens of [1, 2, 4, 8, 16]) {
+        using x = backend.tensor(
+          "x",
+          [tokens, cols],
+          "f32",
+          new Float32Array(tokens * cols).fill(1),
+        );
+        const run = (ops: Ops) => weights.map((weight) => ops.linear(x, weight));
+        const each = await timeOf(backend, timer, run, sizes.repeats);
+        const { median, p90, runs } = summary(each.map((s) => s * 1e6 / count));
+        report({
+          name: "gpu linear",
+          outputs: rows,
+          inputs: cols,
+          weights: type,
+          tokens,
+          median_us: median,
+          p90_us: p90,
+          runs,
+          gb_per_s: round(bytes / median / 1e3),
+          share_of_copy_bandwidth: round(bytes / median / 1e3 / copyGBs),
+          gflop_per_s: round(2 * rows * cols * tokens / median / 1e3),
+        });
+      }
+    }
+  }
+  for (const context of sizes.contexts) await benchAttention(gpu, timer, context, sizes, report);
+}
+
+async function benchAttention(
+  gpu: Gpu,
+  timer: Timer,
+  context: number,
+  { repeats }: KernelSizes,
+  report: Report,
+): Promise<void> {
+  using backend = createGpuBackend(gpu);
+  const layout = { layers: 1, kvHeads: 8, headDim: 64, pageSize: 16 }, heads = 32;
+  using pool = backend.kvPool(layout, context / 16);
+  using q = backend.tensor("q", [1, heads * layout.headDim], "f32");
+  const pages = [Uint32Array.from({ length: context / 16 }, (_, i) => i)];
+  const counts = Uint32Array.of(context);
+  const rows = [{ start: 0, length: 1, granularity: "sequence" as const, pages, counts }];
+  const run = (ops: Ops) => [ops.attention(q, pool, 0, rows, { scale: 0.125, signals: [] })];
+  const times = await timeOf(backend, timer, run, repeats);
+  const { median, p90, runs } = summary(times.map((s) => s * 1e6));
+  const bytes = 2 * 4 * context * layout.kvHeads * layout.headDim;
+  report({
+    name: "gpu attention",
+    context,
+    heads,
+    kv_heads: layout.kvHeads,
+    median_us: median,
+    p90_us: p90,
+    runs,
+    gb_per_s: round(bytes / median / 1e3),
+  });
+}
+
+/** Seconds of a recorded step on the GPU, several times. */
+async function timeOf(
+  backend: GpuBackend,
+  timer: Timer,
+  build: (ops: Ops) => Tensor[],
+  repeats: number,
+): Promise<number[]> {
+  const kept = backend.record(build);
+  await backend.gpu.device.queue.onSubmittedWorkDone();
+  const step = backend.lastStep;
+  const times = await timer.passes(
+    Array.from({ length: repeats + 1 }, () => (pass: GPUComputePassEncoder) => replay(pass, step)),
+  );
+  for (const tensor of kept) tensor[Symbol.dispose]();
+  return times.slice(1);
+}
