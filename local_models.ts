@@ -164,6 +164,7 @@ export class LocalModels implements AsyncDisposable {
       thread,
       context: config.context,
       kvBytes: config.kv_bytes,
+      weights: config.weights,
       threads: config.threads ?? threadsOfMachine(),
       ...this.#running === undefined ? {} : { running: this.#running },
       created,

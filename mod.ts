@@ -237,6 +237,7 @@ const fixedKeys = [
   "backend",
   "context",
   "kv_bytes",
+  "weights",
   "cache_dir",
   "rates",
   "rates_path",

@@ -88,6 +88,11 @@ export const configSchema = z.strictObject({
     .describe("Where models run; auto takes the fastest one that works"),
   threads: z.int().min(1).max(16).optional()
     .describe("Threads per model on the WebAssembly backend; default: physical cores, at most 4"),
+  weights: z.enum(["auto", "f32", "f16", "q8", "q4"]).default("auto")
+    .describe(
+      "How weight matrices are held; auto keeps Q8_0 and Q4_0, rounds other quantised types and " +
+        "float files above 256 MiB to 8 bits, and holds smaller ones in f32",
+    ),
   api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
     .describe("Name of the environment variable with the API key; several keys: comma-separated"),
   keys: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), apiKey).default({})

@@ -22,7 +22,7 @@ export interface LoadOptions {
   readonly thread: "worker" | "own";
   /** Longest sequence in tokens. @default what the model was trained for */
   readonly context?: number | undefined;
-  /** How weight matrices are held. @default "file": as the file has them, where the backend can */
+  /** How weight matrices are held. @default "auto" */
   readonly weights?: WeightFormat;
   /** Upper bound on KV memory in bytes. */
   readonly kvBytes: number;
@@ -56,10 +56,11 @@ const FINGERPRINT_BYTES = 1 << 20;
  *
  * @throws {FormatError} if a file is damaged or not supported, naming what
  * @throws {NotFoundError} if a needed file is missing
- * @throws {RangeError} if the context is longer than the model's
+ * @throws {RangeError} if the context is longer than the model's, or the model does not fit into the
+ * backend's memory
  */
 export async function loadModel(path: string, options: LoadOptions): Promise<LoadedModel> {
-  const { id, backend, weights: format = "file", created, ownedBy, draft } = options;
+  const { id, backend, weights: format = "auto", created, ownedBy, draft } = options;
   const { config, vocab, weights } = await openModelFiles(path);
   using source = weights;
   requireSameVocab(config, vocab);

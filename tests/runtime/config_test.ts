@@ -29,6 +29,7 @@ Deno.test("parseConfig() names the key of a bad value", () => {
       ["port", 70_000],
       ["port", "8000"],
       ["backend", "cuda"],
+      ["weights", "q5"],
       ["models", []],
       ["context", 1.5],
       ["api_key_env", "no spaces"],
@@ -44,6 +45,7 @@ Deno.test("readArgs() turns every flag into its config field", () => {
   const args = readArgs([
     ...["--host", "::1", "--port=9000", "--model", "a", "--model", "b", "--backend", "cpu"],
     ...["--config", "decant.json", "--api-key-env", "DECANT_KEY", "--context", "512", "--insecure"],
+    ...["--weights", "q8"],
   ], {});
   assertEquals(args.configFile, "decant.json");
   assertEquals(args.overrides, {
@@ -54,6 +56,7 @@ Deno.test("readArgs() turns every flag into its config field", () => {
     api_key_env: "DECANT_KEY",
     context: 512,
     insecure: true,
+    weights: "q8",
   });
 });
 
@@ -83,7 +86,7 @@ Deno.test("readArgs() refuses unknown flags, positionals and bad numbers by name
 });
 
 Deno.test("usage() lists every flag", () => {
-  for (const flag of ["host", "port", "model", "backend", "config", "api-key-env", "context"]) {
+  for (const flag of ["host", "port", "model", "backend", "weights", "config", "context"]) {
     assertMatch(usage(), new RegExp(`--${flag} `));
   }
 });
