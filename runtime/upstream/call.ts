@@ -5,6 +5,7 @@
 import type { CallCounts } from "../model.ts";
 import { UpstreamError } from "../errors.ts";
 import { failure, isRetryable, kindOfStatus } from "./failure.ts";
+import { hedged } from "./hedge.ts";
 import { type CallStream, openCall } from "./http.ts";
 import type { CallOutcome, Lease, Pool } from "./pool.ts";
 import type { Replica, UpstreamHost, UpstreamKind, UpstreamSpec } from "./types.ts";
@@ -63,7 +64,7 @@ export async function openGeneration(caller: Caller, call: Generation): Promise<
     const lease = await pool.acquire({ signal: call.signal, affinity: call.affinity, tried });
     count(caller, call, lease, attempt);
     try {
-      return await begin(caller, call, lease);
+      return await beginHedged(caller, call, lease, tried);
     } catch (error) {
       tried.add(lease.index);
       if (!(error instanceof UpstreamError) || !isRetryable(error)) throw error;
@@ -108,6 +109,31 @@ export function wait(host: UpstreamHost, ms: number, signal: AbortSignal): Promi
       reject(signal.reason);
     };
     signal.addEventListener("abort", leave, { once: true });
+  });
+}
+
+/** An attempt, and where it is slow and hedging is on, a second one elsewhere. */
+function beginHedged(
+  caller: Caller,
+  call: Generation,
+  lease: Lease,
+  tried: Set<number>,
+): Promise<EventStream> {
+  const { spec: { hedgeMs }, host, pool } = caller;
+  if (hedgeMs === undefined) return begin(caller, call, lease);
+  const others = () => new Set([...tried, lease.index]);
+  return hedged<EventStream>({
+    signal: call.signal,
+    after: (run) => host.after(hedgeMs, run),
+    canSecond: () => pool.hasOther(others()),
+    drop: (stream) => stream.close(),
+    async begin(signal, isSecond) {
+      const own = { ...call, signal };
+      if (!isSecond) return await begin(caller, own, lease);
+      const second = await pool.acquire({ signal, affinity: undefined, tried: others() });
+      count(caller, call, second, 2);
+      return await begin(caller, own, second);
+    },
   });
 }
 

@@ -281,6 +281,42 @@ Deno.test("a context that is too long is told as such, in our words", async () =
   }
 });
 
+Deno.test("hedging: a second call elsewhere after so long, the first to speak is kept", async () => {
+  const silentAt = (place: string): Script => ({ body, origin }) =>
+    body?.stream && origin.includes(`//${place}.`) ? new Promise(() => {}) : undefined;
+  const { fake, host, model } = setUp(silentAt("a"), { ...two, hedge_ms: 50 });
+  const scope = scopeOf();
+  const answer = answerOf(model, "one", { scope });
+  await settle();
+  assertEquals(placesOf(fake), ["a"]);
+  host.clock.advance(50);
+  assertEquals((await answer).text, "one");
+  assertEquals([placesOf(fake), scope.calls?.attempts, fake.open], [["a", "b"], 2, 0]);
+  const quick = setUp(() => undefined, { ...two, hedge_ms: 50 });
+  assertEquals((await answerOf(quick.model, "one")).text, "one");
+  assertEquals([quick.fake.calls.length, quick.host.clock.pending], [1, 0]);
+});
+
+Deno.test("hedging: when both fail it is the first one's failure, and retries go on", async () => {
+  let calls = 0;
+  const slow = Promise.withResolvers<Response>();
+  const { fake, host, model } = setUp(({ body }) => {
+    if (!body?.stream) return undefined;
+    calls++;
+    return calls === 1 ? slow.promise : calls === 2 ? problem(502, "x") : problem(400, "x");
+  }, { ...two, hedge_ms: 50, retries: { attempts: 2, base_ms: 1 } });
+  const ended = assertRejects(() => answerOf(model, "one"), UpstreamError, "status 400");
+  await settle();
+  host.clock.advance(50);
+  await settle();
+  assertEquals(calls, 2); // the second call failed; the first may still answer
+  slow.resolve(problem(500, "x"));
+  await settle();
+  host.clock.advance(1);
+  await ended;
+  assertEquals([calls, fake.open, host.clock.pending], [3, 0, 0]);
+});
+
 Deno.test("keys come from the environment and show up nowhere else", async () => {
   const { fake, model } = setUp(() => undefined, {
     replicas: [{ url: "http://a.test/v1", key_env: "UP_KEY" }],
