@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names as on the wire
 /** KV policies over HTTP, on the embedded model. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { createGateway } from "../mod.ts";

@@ -44,7 +44,7 @@ for (const policy of listPolicies()) {
     const isDense = "format" in params;
     testKvPolicy(policy, {
       params,
-      tightPages: policy.family === "quantisation" ? 10 : isDense ? 12 : 20,
+      tightPages: policy.family === "quantisation" ? 10 : isDense ? 16 : 20,
     });
   }
 }
