@@ -18,6 +18,8 @@ import {
 /** How particles compete. */
 export interface SmcOptions {
   readonly constraint: Constraint | undefined;
+  /** What else may have kept tokens away, for the message where none is left; may be empty. */
+  readonly limits: string;
   /** Resample below this share of the number of particles; 0 = never. */
   readonly essThreshold: number;
   readonly resampling: Resampling;
@@ -155,7 +157,11 @@ export class ParticleSystem implements Disposable {
     const where = count === 1 ? "" : ` in any of ${count} particles`;
     const name = this.#options.constraint?.name ?? "none";
     const after = this.#length - 1;
-    return new ConstraintError(name, `left no token to draw${where} after ${after} tokens`);
+    const { limits } = this.#options;
+    return new ConstraintError(
+      name,
+      `left no token to draw${where} after ${after} tokens${limits}`,
+    );
   }
 
   [Symbol.dispose](): void {

@@ -161,12 +161,21 @@ function openSystems(context: Context, source: TokenSource): readonly ParticleSy
   return branchSeeds(sampling.seed, choices).map((seed) =>
     new ParticleSystem(particleSeeds(seed, count).map(particle), {
       constraint,
+      limits: limitsOf(context),
       essThreshold: params.ess_threshold,
       resampling: params.resampling,
       choose: params.choose,
       rng: createRng(forkSeed(seed, smcBranch)),
     })
   );
+}
+
+/** What the request itself takes away beside the constraint. */
+function limitsOf({ sampling, params }: Context): string {
+  const { topK, topP, minP, typicalP } = sampling;
+  const isFiltered = topK > 0 || topP < 1 || minP > 0 || typicalP < 1;
+  return (isFiltered ? ", of those that top_k, top_p, min_p and typical_p keep" : "") +
+    (params.max_rejects === "none" ? "" : `, with max_rejects ${params.max_rejects}`);
 }
 
 /** The first particle has the choice's own noise. */

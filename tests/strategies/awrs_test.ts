@@ -257,6 +257,18 @@ Deno.test("an unsatisfiable constraint, and one that gives up, end with a Constr
     const error = await assertRejects(() => run(params, 1, nothing), ConstraintError, "no token");
     assertEquals(error.constraint, "predicate");
   }
+  await assertRejects(() => run({ max_rejects: 2 }, 1, nothing), ConstraintError, "max_rejects 2");
+  // The filter keeps "a" alone, which is not allowed; the mask would have come before it.
+  const other = requestOf(awrs, toy(), {
+    constraint: predicateConstraint({
+      vocab,
+      viable: (text) => text === "b",
+      accepting: () => true,
+    }),
+    prompt: [3],
+    sampling: { topK: 1 },
+  });
+  await assertRejects(() => runToEnd(other), ConstraintError, "top_k");
   // Viable prefixes that lead nowhere.
   const corner = predicateConstraint({
     vocab,
