@@ -7,6 +7,7 @@
  * {@link generatedParts}.
  */
 import type { ModelScores } from "../models/chart.ts";
+import { tableOfComparison } from "./cpu/table.ts";
 import { listStrategies, type Strategy } from "../strategies/mod.ts";
 
 /** Generated parts of the README by name. */
@@ -15,6 +16,7 @@ export async function generatedParts(): Promise<ReadonlyMap<string, string>> {
     ["strategies", strategyTable(listStrategies())],
     ["accuracy", await accuracyTable("models/eval.json")],
     ["bench", await benchTable("bench/results/")],
+    ["cpu", await cpuTable("bench/results/")],
   ]);
 }
 
@@ -81,17 +83,44 @@ async function accuracyTable(path: string): Promise<string> {
 
 type Line = Readonly<Record<string, unknown>>;
 
-/** Headline figures of the newest result file that has all suites. */
-async function benchTable(folder: string): Promise<string> {
+/** The newest result file with this ending. */
+async function newestResult(
+  folder: string,
+  ending: string,
+): Promise<{ readonly name: string; readonly lines: readonly Line[] } | undefined> {
   const root = new URL(`../${folder}`, import.meta.url);
   const names: string[] = [];
-  for await (const { name } of Deno.readDir(root)) {
-    if (name.endsWith("-all.jsonl")) names.push(name);
-  }
-  const newest = names.sort().at(-1);
-  if (newest === undefined) throw new RangeError(`${folder} has no results of all suites`);
-  const text = await Deno.readTextFile(new URL(newest, root));
-  const lines = text.trim().split("\n").map((line) => JSON.parse(line) as Line);
+  for await (const { name } of Deno.readDir(root)) if (name.endsWith(ending)) names.push(name);
+  const name = names.sort().at(-1);
+  if (name === undefined) return undefined;
+  const text = await Deno.readTextFile(new URL(name, root));
+  return { name, lines: text.trim().split("\n").map((line) => JSON.parse(line) as Line) };
+}
+
+/** Our WebAssembly backend beside llama.cpp. */
+async function cpuTable(folder: string): Promise<string> {
+  const result = await newestResult(folder, "-cpu-comparison.jsonl");
+  if (result === undefined) return "Not measured yet: `deno task bench:cpu`.";
+  const { name, lines } = result;
+  const { device, cores, deno } = lines[0]!;
+  const plot = name.replace(/jsonl$/, "svg");
+  return [
+    `One run of \`deno task bench:cpu\` on ${device} (${cores} cores), Deno ${deno}: the same GGUF ` +
+    "files of random weights, \`wasm\` and llama.cpp (node-llama-cpp's binary) in alternation. " +
+    "Speeds are ours / llama.cpp's, in tokens per second, with the median ratio; what exactly is " +
+    `measured is in [bench/README.md](bench/README.md), all lines in [${folder}${name}](${folder}${name}).`,
+    "",
+    tableOfComparison(lines),
+    "",
+    `![Ratios of speed per model and case](${folder}${plot})`,
+  ].join("\n");
+}
+
+/** Headline figures of the newest result file that has all suites. */
+async function benchTable(folder: string): Promise<string> {
+  const result = await newestResult(folder, "-all.jsonl");
+  if (result === undefined) throw new RangeError(`${folder} has no results of all suites`);
+  const { name: newest, lines } = result;
   const find = (name: string, fields: Line = {}): Line => {
     const found = lines.find((line) =>
       line.name === name && Object.entries(fields).every(([key, value]) => line[key] === value)
