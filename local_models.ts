@@ -4,6 +4,7 @@ import {
   type LoadedModel,
   loadModel,
   type ModelPath,
+  type ReadbackMode,
   resolveModelPath,
 } from "./runtime/local.ts";
 import { threadsOfMachine } from "./cores.ts";
@@ -19,6 +20,8 @@ export interface LocalHost {
   /** Name of the backend the models run on. */
   readonly backend: string;
   readonly thread: "worker" | "own";
+  /** How results come back from a GPU. */
+  readonly readback: ReadbackMode;
   readonly hub: () => HubOptions;
   readonly log: (event: LogEvent) => void;
 }
@@ -165,6 +168,7 @@ export class LocalModels implements AsyncDisposable {
       context: config.context,
       kvBytes: config.kv_bytes,
       weights: config.weights,
+      gpu: { memoryBytes: config.gpu_bytes, readback: this.#host.readback },
       threads: config.threads ?? threadsOfMachine(),
       ...this.#running === undefined ? {} : { running: this.#running },
       created,

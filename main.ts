@@ -1,5 +1,6 @@
 // deno-lint-ignore-file no-console -- the command-line entry point
 /** `deno task serve`: flags, environment and configuration file in; a listening gateway out. */
+import { fastReadback } from "./gpu_readback.ts";
 import { type ConfigInput, createGateway, type Gateway, version } from "./mod.ts";
 import { readArgs, renderProgress, usage } from "./runtime/local.ts";
 import { ConfigError, parseConfig } from "./runtime/mod.ts";
@@ -31,7 +32,9 @@ async function readConfigFile(path: string): Promise<ConfigInput> {
 export function banner(gateway: Pick<Gateway, "backend" | "models">, url: string): string {
   const count = (n: number) => n >= 1e6 ? `${(n / 1e6).toFixed(1)} M` : `${Math.round(n / 1e3)} K`;
   const models = gateway.models.map(({ id, parameters, contextLength }) =>
-    `${id}  ${count(parameters ?? 0)} parameters, context ${contextLength}`
+    `${id}  ${
+      parameters === undefined ? "upstream" : `${count(parameters)} parameters`
+    }, context ${contextLength}`
   );
   const body = JSON.stringify({
     model: gateway.models[0]!.id,
@@ -60,6 +63,7 @@ async function main(args: readonly string[]): Promise<void> {
   const encoder = new TextEncoder();
   const gateway = await createGateway(input, {
     env: (name) => Deno.env.get(name),
+    fastReadback: await fastReadback(),
     onProgress: (progress) =>
       Deno.stderr.writeSync(encoder.encode(`\r${renderProgress(progress)}`)),
     log,

@@ -27,6 +27,7 @@ import {
   type LogEvent,
   type Shared,
 } from "./routes/mod.ts";
+import { type FastReadback, readbackMode } from "./gpu_readback.ts";
 import {
   createCompileWorker,
   createDeadline,
@@ -72,6 +73,8 @@ export interface GatewayOptions {
   readonly onProgress?: HubOptions["onProgress"];
   /** @default nothing is logged */
   readonly log?: (event: LogEvent) => void;
+  /** Whether results of a GPU may come back without a wait. @default they wait */
+  readonly fastReadback?: FastReadback;
   /** Talks to upstreams. @default the platform's */
   readonly fetch?: UpstreamHost["fetch"];
 }
@@ -111,10 +114,13 @@ export async function createGateway(
   options: GatewayOptions = {},
 ): Promise<Gateway> {
   const config = checkedConfig(input, options);
-  const backend = await backendName(config.backend);
   const { log = () => {}, thread = "worker" } = options;
+  const backend = await backendName(config.backend, log);
+  const readback = backend === "webgpu"
+    ? await readbackMode(config.gpu_readback, options.fastReadback)
+    : "await";
   const hub = () => hubOptions(config, options.env ?? (() => undefined), options.onProgress);
-  const locals = new LocalModels({ config, backend, thread, hub, log });
+  const locals = new LocalModels({ config, backend, thread, readback, hub, log });
   const process: Process = {
     options,
     locals,
@@ -325,8 +331,12 @@ async function closeProcess({ locals, constraints, kv }: Process): Promise<void>
 }
 
 /** The backend that a setting stands for on this machine. @throws {NotFoundError} */
-async function backendName(setting: string): Promise<string> {
-  using backend = await selectBackend(setting);
+async function backendName(setting: string, log: (event: LogEvent) => void): Promise<string> {
+  using backend = await selectBackend(
+    setting,
+    {},
+    (skipped, reason) => log({ level: "info", event: "backend_skipped", backend: skipped, reason }),
+  );
   return backend.name;
 }
 

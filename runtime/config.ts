@@ -93,6 +93,12 @@ export const configSchema = z.strictObject({
       "How weight matrices are held; auto keeps Q8_0 and Q4_0, rounds other quantised types and " +
         "float files above 256 MiB to 8 bits, and holds smaller ones in f32",
     ),
+  gpu_bytes: z.int().min(64 * 1024 * 1024).max(2 ** 40).default(16 * 1024 ** 3)
+    .describe("GPU memory one model may take in bytes: weights, KV and results of a step"),
+  gpu_readback: z.enum(["auto", "await", "ring", "fast"]).default("auto")
+    .describe(
+      "How results come back from the GPU; auto: fast where a process of its own proves it, else ring",
+    ),
   api_key_env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/).optional()
     .describe("Name of the environment variable with the API key; several keys: comma-separated"),
   keys: z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), apiKey).default({})

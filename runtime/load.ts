@@ -1,5 +1,6 @@
 /** From the name of a model to a served one: files, tokenizer, weights, backend, engine. */
 import { createHash } from "node:crypto";
+import type { GpuSettings } from "./backend/select.ts";
 import type { CatalogEntry } from "./catalog.ts";
 import { createEngine, type Engine } from "./engine/engine.ts";
 import { createModelExecutor, type ModelExecutor } from "./engine/model_executor.ts";
@@ -26,6 +27,8 @@ export interface LoadOptions {
   readonly weights?: WeightFormat;
   /** Upper bound on KV memory in bytes. */
   readonly kvBytes: number;
+  /** Settings of the WebGPU backend. */
+  readonly gpu?: GpuSettings;
   /** Threads the model computes with, where the backend has threads. @default 1 */
   readonly threads?: number;
   /** Four bytes that all models of the process share, so that they leave each other room. */
@@ -74,6 +77,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
     pageSize: PAGE_SIZE,
     pages: pagesFor(config, contextLength, options.kvBytes),
     adapterFiles: await listAdapterFiles(path),
+    ...options.gpu === undefined ? {} : { gpu: options.gpu },
     threads: options.threads ?? 1,
     ...(options.running === undefined ? {} : { running: options.running }),
   };

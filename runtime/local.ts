@@ -5,5 +5,6 @@ export { type LoadedModel, loadModel } from "./load.ts";
 export { loadTokenizer } from "./model_files.ts";
 export { type ModelPath, resolveModelPath } from "./source.ts";
 export { selectBackend } from "./backend/select.ts";
+export type { ReadbackMode } from "./backend/webgpu/mod.ts";
 export { createDeadline } from "./constraints/deadline.ts";
 export { createCompileWorker } from "./constraints/worker_channel.ts";
