@@ -79,10 +79,12 @@ function perplexity({ losses = [], policy, ratio }: Point, full: Point | undefin
 
 const rounded = (value: number) => Number(value.toFixed(4));
 
+/** Policies without a budget are compared with `streaming` at the next larger share. */
 function beats(row: Row, rows: readonly Row[]): boolean {
-  const rival = rows.find(({ task, policy, ratio }) =>
-    task === row.task && policy === "streaming" && ratio === row.ratio
-  );
+  const share = row.family === "kept" && row.ratio === 1 ? row.kept : row.ratio;
+  const [rival] = rows.filter(({ task, policy, ratio }) =>
+    task === row.task && policy === "streaming" && ratio >= share
+  ).sort((a, b) => a.ratio - b.ratio);
   if (rival === undefined || row.family === "full" || row.policy === "streaming") return false;
   return row.task === "story" ? row.high < rival.low : row.low > rival.high;
 }
