@@ -3,36 +3,30 @@
  *
  * `deno run -A bench/strategies/quality_awrs.ts [--count N] [--seeds N] [--task NAME]... [--out FILE]`
  *
- * First, small problems whose exact conditional distribution can be enumerated, at both embedded models:
- * total variation between answers and that distribution. Then held-out instances of JSON and SQL under a
- * JSON Schema and a regular expression that names the table's columns: validity, accuracy, checks per
- * drawn token, time, at temperatures 1 and 2. Accuracy is exact match averaged over seeds, its interval
- * Wilson's over instances; differences to the mask are paired by instance, with bootstrap intervals.
+ * Held-out instances of JSON and SQL under a JSON Schema and a regular expression that names the table's
+ * columns, at both embedded models and at temperatures 1 and 2: validity, accuracy, checks per drawn token,
+ * time. Accuracy is exact match averaged over seeds, its interval Wilson's over instances; differences to
+ * the mask are paired by instance, with bootstrap intervals. `quality_awrs_distance.ts` has the exact laws.
  */
 import { chart, type ModelScores } from "../../models/chart.ts";
 import { round } from "../_report.ts";
-import { type DistanceResult, measureDistances } from "./_awrs_distance.ts";
 import { maxTokens, measureTask, methods, type TaskRow } from "./_awrs_tasks.ts";
 import {
   type Estimate,
   markdown,
   openEmbedded,
+  publish,
   type QualityOptions,
   qualityOptions,
   setup,
 } from "./_quality.ts";
 
 const temperatures = [1, 2];
-const drawsPerProblem = 200;
 
 /** Runs the benchmark and writes its files. */
 async function qualityAwrs(options: QualityOptions): Promise<void> {
   await using model = await openEmbedded(options.model);
   await using small = await openEmbedded(`${options.model}-draft`);
-  const distances = [
-    ...await measureDistances(options.model, model.engine, drawsPerProblem),
-    ...await measureDistances(`${options.model}-draft`, small.engine, drawsPerProblem),
-  ].sort((a, b) => b.mass - a.mass);
   const rows: TaskRow[] = [];
   const models = [[options.model, model], [`${options.model}-draft`, small]] as const;
   for (const task of options.tasks.filter(({ name }) => name === "json" || name === "sql")) {
@@ -47,38 +41,15 @@ async function qualityAwrs(options: QualityOptions): Promise<void> {
     draft: small.info.fingerprint,
     "max_tokens": maxTokens,
     temperatures,
-    "draws_per_problem": drawsPerProblem,
-    distances,
-    tasks: rows,
+    rows,
   };
-  await write(options.out, result, { distances, rows, count: options.count });
-}
-
-async function write(
-  out: string,
-  result: unknown,
-  { distances, rows, count }: {
-    readonly distances: readonly DistanceResult[];
-    readonly rows: readonly TaskRow[];
-    readonly count: number;
-  },
-): Promise<void> {
-  await Deno.mkdir(out.slice(0, Math.max(0, out.lastIndexOf("/"))) || ".", { recursive: true });
-  const precise = (_: string, value: unknown) => typeof value === "number" ? round(value) : value;
-  await Deno.writeTextFile(`${out}.json`, JSON.stringify(result, precise, 2) + "\n");
-  await Deno.writeTextFile(
-    `${out}.svg`,
-    chart(
-      accuracies(rows, count),
-      `Accuracy under a constraint, ${count} instances, 95 % intervals`,
-    ),
-  );
-  await Deno.writeTextFile(
-    `${out}-distance.svg`,
-    chart(distanceScores(distances), "Total variation to the exact conditional distribution"),
-  );
-  const text = `${distanceTable(distances)}\n${taskTable(rows)}`;
-  Deno.stdout.writeSync(new TextEncoder().encode(text));
+  const rounded = (_: string, value: unknown) => typeof value === "number" ? round(value) : value;
+  const { count } = options;
+  await publish(options, {
+    result: JSON.parse(JSON.stringify(result, rounded)),
+    svg: chart(accuracies(rows, count), `Accuracy under a constraint, ${count} instances`),
+    table: taskTable(rows),
+  });
 }
 
 function accuracies(rows: readonly TaskRow[], count: number): ModelScores[] {
@@ -95,34 +66,8 @@ function accuracies(rows: readonly TaskRow[], count: number): ModelScores[] {
   }));
 }
 
-function distanceScores(distances: readonly DistanceResult[]): ModelScores[] {
-  return distances[0]!.rows.map(({ way }, w) => ({
-    model: way,
-    scores: distances.map(({ mass, rows }) => {
-      const { mean, low, high } = rows[w]!.distance;
-      const task = `mass ${mass.toExponential(1)}`;
-      return { task, right: 0, count: 0, accuracy: mean, low, high };
-    }),
-  }));
-}
-
 const interval = ({ mean, low, high }: Estimate, digits = 2) =>
   `${mean.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
-
-function distanceTable(distances: readonly DistanceResult[]): string {
-  const labels = distances[0]!.rows.map(({ way }) => way);
-  return "Total variation to the exact conditional distribution (95 % interval)\n\n" + markdown([
-    ["problem", "model", "mass", "masking, exact", "noise", ...labels],
-    ...distances.map(({ problem, model, mass, masking, floor, rows }) => [
-      problem,
-      model,
-      mass.toExponential(1),
-      masking.toFixed(2),
-      floor.toFixed(2),
-      ...rows.map(({ distance }) => interval(distance)),
-    ]),
-  ]);
-}
 
 function taskTable(rows: readonly TaskRow[]): string {
   const percent = ({ mean, low, high }: Estimate) =>
