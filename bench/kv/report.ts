@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names as in the results
 /**
  * From measured points to what is published: `<out>.json`, `<out>.svg` and the README's table.
  *
@@ -156,5 +157,6 @@ if (import.meta.main) {
   };
   await Deno.writeTextFile(`${values.out}.json`, JSON.stringify(report, undefined, 1) + "\n");
   await Deno.writeTextFile(`${values.out}.svg`, figure(report.rows));
+  // deno-lint-ignore no-console
   console.log(kvTable(report));
 }

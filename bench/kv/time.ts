@@ -24,6 +24,7 @@ const choices = (context: number): Readonly<Record<string, KvChoice>> => ({
     name: "streaming",
     params: { sinks: 4, window: context / 4 - 4, interval: 16 },
   },
+  int8: { name: "int8", params: {} },
   // Evicts once, so that steps have tables per head and nothing else to do.
   "key-norm per head, 25 % kept": {
     name: "key-norm",
@@ -67,4 +68,5 @@ await Deno.writeTextFile(
     2,
   ) + "\n",
 );
+// deno-lint-ignore no-console
 for (const row of rows) console.log(JSON.stringify(row));
