@@ -67,7 +67,7 @@ interface Models {
 interface Run {
   readonly text: string;
   readonly tokens: number;
-  /** Passes of the large model, and tokens it computed beside the prompt. */
+  /** Passes of the large model after which it gave a row, and tokens it computed beside the prompt. */
   readonly passes: number;
   readonly computed: number;
   readonly ms: number;
@@ -102,11 +102,13 @@ async function decode(models: Models, { strategy, params }: Method, prompt: Prom
   for (;;) {
     const next = await run.next();
     if (next.done) {
-      const { usage, meters } = next.value;
-      const { rows, computedTokens, promptTokens } = meters["model"]!;
+      const { usage, meters, metrics } = next.value;
+      const { computedTokens, promptTokens } = meters["model"]!;
       const { completionTokens: tokens } = usage;
+      // The pass that computes the prompt gives the first token's row.
+      const passes = metrics["calls_model"] ?? metrics["target_passes"] ?? tokens;
       const computed = Math.max(0, computedTokens - promptTokens);
-      return { text, tokens, passes: rows, computed, ms: performance.now() - started };
+      return { text, tokens, passes, computed, ms: performance.now() - started };
     }
     if (next.value.type === "text") text += next.value.text;
   }
