@@ -54,6 +54,7 @@ import {
 import {
   appDeps,
   compilerFor,
+  createVia,
   readKeys,
   requireSafeBinding,
   requireStrategy,
@@ -123,6 +124,7 @@ export async function createGateway(
   const locals = new LocalModels({ config, backend, thread, readback, hub, log });
   const process: Process = {
     options,
+    via: createVia(),
     locals,
     predicates: await loadPredicates(config),
     constraints: compilerFor(config, thread === "own" ? undefined : createCompileWorker()),
@@ -141,6 +143,8 @@ export async function createGateway(
 /** What lives as long as the gateway. */
 interface Process {
   readonly options: GatewayOptions;
+  /** How it calls itself towards upstreams. */
+  readonly via: string;
   readonly locals: LocalModels;
   readonly predicates: AppDeps["predicates"];
   readonly constraints: ReturnType<typeof compilerFor>;
@@ -274,14 +278,16 @@ async function loadAtStart(locals: LocalModels, text: string): Promise<void> {
 
 /** Builds the app of a configuration. @throws {ConfigError} */
 async function serve(
-  { options, locals, predicates, constraints, kv, state }: Process,
+  { options, via, locals, predicates, constraints, kv, state }: Process,
   config: Config,
   before: Serving | undefined,
 ): Promise<Serving> {
   const { env = () => undefined, log = () => {} } = options;
   const isSame = before !== undefined &&
     JSON.stringify(before.config.upstreams) === JSON.stringify(config.upstreams);
-  const upstreams = isSame ? before.upstreams : await openUpstreams(config, env, options);
+  const upstreams = isSame
+    ? before.upstreams
+    : await openUpstreams(config, env, { ...options, via });
   try {
     const catalog = createCatalog(() => [...locals.loaded, ...upstreams]);
     const calibrations = await readCalibrations(config);
@@ -289,6 +295,7 @@ async function serve(
       catalog,
       env,
       version,
+      via,
       ...kv === undefined ? {} : { rates: kvRateStore(kv) },
       constraints,
       ...predicates === undefined ? {} : { predicates },
@@ -385,7 +392,7 @@ async function readCalibrations({ calibrations }: Config): Promise<Config["calib
 async function openUpstreams(
   config: Config,
   env: (name: string) => string | undefined,
-  options: GatewayOptions,
+  options: GatewayOptions & { readonly via: string },
 ): Promise<Upstream[]> {
   const double = config.models.find((id) => Object.hasOwn(config.upstreams, id));
   if (double !== undefined) {
@@ -400,7 +407,7 @@ async function openUpstreams(
       }),
     ),
   );
-  const host = upstreamHost(options.log ?? (() => {}), options.fetch);
+  const host = upstreamHost(options.log ?? (() => {}), options);
   const created = Math.floor(Date.now() / 1000);
   const upstreams = createUpstreams(config, host, { env, tokenizers, created });
   await Promise.all(upstreams.map((upstream) => upstream.probe()));

@@ -34,6 +34,7 @@ export interface Parts extends
     | "rates"
     | "log"
     | "predicates"
+    | "via"
   > {
   readonly version: string;
   /** @default compiles in this thread */
@@ -62,7 +63,7 @@ export function appDeps(config: Config, { env, admin, ...parts }: Parts): AppDep
     corsOrigins: config.allowed_origins,
     limits: readLimits(config),
     strictFields: config.strict,
-    via: ourVia(),
+    via: parts.via ?? ourVia(),
     clock: {
       unixSeconds: () => Math.floor(Date.now() / 1000),
       unixMs: () => performance.timeOrigin + performance.now(),
@@ -121,10 +122,18 @@ function readCalibrations({ calibrations }: Config): ReadonlyMap<string, Calibra
 /** What upstreams need of the platform. */
 export function upstreamHost(
   log: AppDeps["log"],
-  send: UpstreamHost["fetch"] = fetch,
+  { fetch: send = fetch, via }: {
+    /** @default the platform's */
+    readonly fetch?: UpstreamHost["fetch"];
+    /** @default the process's */
+    readonly via?: string;
+  } = {},
 ): UpstreamHost {
   return {
-    fetch: (url, init) => send(url, { ...init, headers: { ...init.headers, via: ourVia() } }),
+    fetch: (url, init) => {
+      const headers = { ...init.headers, via: via ?? ourVia() };
+      return send(url, { ...init, headers });
+    },
     now: () => performance.now(),
     wallMs: () => Date.now(),
     after(ms, run) {
@@ -137,12 +146,17 @@ export function upstreamHost(
   };
 }
 
-/** How this process calls itself towards upstreams; it refuses requests that come back with it. */
-function ourVia(): string {
-  return via ??= `1.1 decant-${crypto.randomUUID().slice(0, 8)}`; // edge platforms: not at the start
+/** How one gateway calls itself towards upstreams; it refuses requests that come back with it. */
+export function createVia(): string {
+  return `1.1 decant-${crypto.randomUUID().slice(0, 8)}`;
 }
 
-let via: string | undefined;
+/** The name of a process with one gateway, made late: edge platforms have no randomness at the start. */
+function ourVia(): string {
+  return processVia ??= createVia();
+}
+
+let processVia: string | undefined;
 
 const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
 

@@ -43,7 +43,6 @@ export function headersFor({ key }: Replica, json: boolean): Record<string, stri
     accept: json ? "application/json" : "text/event-stream, application/json",
     "accept-encoding": "identity",
     "content-type": "application/json",
-    via: "1.1 decant",
     ...key === undefined ? {} : { authorization: `Bearer ${key}` },
   };
 }

@@ -1,5 +1,5 @@
 /** Sessions at an upstream: a prompt that can be answered, or tokens that can be edited. */
-import { ClosedError, ContextLengthError } from "../errors.ts";
+import { CapabilityError, ClosedError, ContextLengthError } from "../errors.ts";
 import {
   type At,
   type Candidate,
@@ -211,6 +211,8 @@ export class TokenSession implements SessionCore {
   /** One call that draws a token nobody keeps. Only the last position can be read. */
   async topk(k: number, { last = 1 }: At = {}): Promise<readonly TopK[]> {
     if (last !== 1) throw new RangeError("An upstream tells the last position's candidates only");
+    const { id, profile: { completionLogprobs: most = 0 } } = this.#engine;
+    if (k > most) throw new CapabilityError(id, [`more than ${most} alternatives per token`]);
     // Servers hide the token that stops them, and with it what else was likely.
     const ignoreStop = this.#engine.profile.ignoreEos;
     const options = { sampling: greedySampling, maxTokens: 1, topLogprobs: k, ignoreStop };

@@ -233,3 +233,47 @@ Deno.test("a second gateway as upstream answers as the model itself does", async
     assertEquals(a.choices[0].text, b.choices[0].text);
   }
 });
+
+Deno.test("beam over a second gateway equals beam on the model; too wide a beam is refused", async () => {
+  const { front, direct } = await overGateway();
+  const beam = (beams: number) => ({ "X-Decoding-Strategy": `beam;num_beams=${beams}` });
+  for (const content of ["a", "bc", "def"]) {
+    const body = { messages: [{ role: "user", content }], max_tokens: 10 };
+    const far = await front.post("/v1/chat/completions", { ...body, model: "up" }, beam(3));
+    const near = await direct.post("/v1/chat/completions", { ...body, model: "m" }, beam(3));
+    assertEquals((await json(far)).choices, (await json(near)).choices);
+  }
+  const wide = await front.post("/v1/chat/completions", chatBody({ model: "up" }), beam(16));
+  const { error } = await json(wide);
+  assertEquals([wide.status, error.code], [400, "strategy_unsupported"], error.message);
+  assertStringIncludes(error.message, "more than 20 alternatives");
+});
+
+Deno.test("a cascade from a local model to an upstream, and the other way round", async () => {
+  const { gateway, fake } = await overFake();
+  const ask = async (model: string, small: string, threshold: number) =>
+    await json(
+      await gateway.post("/v1/chat/completions", {
+        model,
+        messages: [{ role: "user", content: "one two" }],
+        max_tokens: 12,
+        decoding: {
+          strategy: "cascade",
+          params: { rule: "average", threshold },
+          models: { small },
+          trace: "summary",
+        },
+      }),
+    );
+  const deferred = await ask("up", "hash", 1);
+  assertEquals(deferred.decoding.served_by, ["up"]);
+  assertEquals(deferred.choices[0].message.content, "one two");
+  const kept = await ask("hash", "up", -1e6);
+  assertEquals(kept.decoding.served_by, ["up"]);
+  assertEquals(kept.choices[0].message.content, "one two");
+  // Tokens of the scripted server have -0.25 each.
+  assertEquals(kept.decoding.choices[0].score, -0.25);
+  const back = await ask("hash", "up", -0.2);
+  assertEquals(back.decoding.served_by, ["hash"]);
+  assertEquals(fake.open, 0);
+});
