@@ -13,6 +13,8 @@ export interface TestedBackend {
    * each op's results once.
    */
   readonly errorFactor: number;
+  /** Driven by a CPU where there is no GPU: tests of scheduling leave it out, others take fewer cases. */
+  readonly isSlow?: boolean;
 }
 
 export const backends: readonly TestedBackend[] = [
@@ -20,5 +22,5 @@ export const backends: readonly TestedBackend[] = [
   { name: "WASM", create: createWasmBackend, errorFactor: 2 },
   ...(gpu === undefined
     ? []
-    : [{ name: "WebGPU", create: () => createTestGpuBackend(), errorFactor: 2 }]),
+    : [{ name: "WebGPU", create: () => createTestGpuBackend(), errorFactor: 2, isSlow: true }]),
 ];

@@ -50,8 +50,9 @@ function openModel(create: CreateBackend, options: PoolOptions) {
 }
 
 const ignore = hasSharedData ? undefined : "shared test data not present";
-for (const { name, create } of backends) {
+for (const { name, create, isSlow } of backends) {
   testLanguageModel(`${name} engine`, () => openModel(create, {}), { ignore });
+  if (isSlow) continue;
   const small = { pages: 150, pageSize: 4, limits: { stepTokens: 16, chunkTokens: 7 } };
   testLanguageModel(
     `${name} engine with small steps and pages`,
@@ -140,13 +141,14 @@ const ways: readonly (readonly [string, Way, PoolOptions])[] = [
   ["with wrong proposals", speculated, { pageSize: 4 }],
   ["with trees", branched, { pageSize: 4 }],
 ];
-for (const { name, create } of backends) registerGoldens(name, create);
+for (const { name, create, isSlow = false } of backends) registerGoldens(name, create, isSlow);
 
-function registerGoldens(name: string, create: CreateBackend): void {
+function registerGoldens(name: string, create: CreateBackend, isSlow: boolean): void {
+  const casesOf = async () => (await goldens()).slice(0, isSlow ? 2 : undefined);
   for (const [way, decode, options] of ways) {
     testWithSharedData(`${name} engine decodes the golden completions ${way}`, async () => {
       await using engine = storyEngine(create, options);
-      for (const golden of await goldens()) {
+      for (const golden of await casesOf()) {
         assertEquals(await decode(engine, golden), golden.completion);
       }
       engine.checkPages();
@@ -155,7 +157,7 @@ function registerGoldens(name: string, create: CreateBackend): void {
 
   testWithSharedData(`${name} engine decodes the golden completions all at once`, async () => {
     await using engine = storyEngine(create, { limits: { stepTokens: 20 } });
-    const cases = await goldens();
+    const cases = await casesOf();
     const all = [...cases, ...cases].flatMap((golden) =>
       [plain, forked, branched].map((way) => way(engine, golden))
     );
@@ -163,6 +165,7 @@ function registerGoldens(name: string, create: CreateBackend): void {
     assertEquals(await Promise.all(all), expected);
   });
 
+  if (isSlow) return;
   testWithSharedData(
     `${name} engine decodes the golden completions in a pool too small for all`,
     async () => {
