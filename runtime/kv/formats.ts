@@ -73,6 +73,36 @@ export function decodeVector(
   else decodeInt4(memory, from, headDim, to, at);
 }
 
+/**
+ * Reads `count` vectors stored one after the other from byte `from` on, to `to[at]`, `to[at + stride]`
+ * and so on.
+ */
+export function decodeVectors(
+  format: Exclude<KvFormat, "f32">,
+  memory: FormatMemory,
+  from: number,
+  count: number,
+  headDim: number,
+  to: Float32Array,
+  at: number,
+  stride: number,
+): void {
+  const step = vectorBytes(format, headDim);
+  if (format !== "int8") {
+    for (let i = 0; i < count; i++) {
+      decodeInt4(memory, from + i * step, headDim, to, at + i * stride);
+    }
+    return;
+  }
+  const { bytes, floats } = memory;
+  const signed = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let i = 0; i < count; i++) {
+    const scale = floats[(from + i * step) / 4]!;
+    const source = from + i * step + 4, target = at + i * stride;
+    for (let d = 0; d < headDim; d++) to[target + d] = signed[source + d]! * scale;
+  }
+}
+
 function encodeInt8(
   from: Float32Array,
   at: number,

@@ -103,7 +103,7 @@ interface Bases {
 
 /** The pool itself, or a copy of all slots in f32 where some are in another format. */
 function memoryOf(step: Step, pool: WasmKvPool, slots: RowSlots): Bases {
-  const { places, encoded, format } = slots, { slotBytes, layout: { pageSize } } = pool;
+  const { places, encoded, format } = slots, { slotBytes, layout: { headDim, pageSize } } = pool;
   if (encoded === 0) {
     return {
       keys: pool.keys("kv-head", 0, 0),
@@ -115,15 +115,20 @@ function memoryOf(step: Step, pool: WasmKvPool, slots: RowSlots): Bases {
   const keys = step.scope.block("decoded keys", bytes);
   const values = step.scope.block("decoded values", bytes);
   const { floats } = step.heap;
-  floats.fill(0, keys / 4, (keys + bytes) / 4);
-  floats.fill(0, values / 4, (values + bytes) / 4);
+  if (headDim % 4 !== 0) { // padding is read
+    floats.fill(0, keys / 4, (keys + bytes) / 4);
+    floats.fill(0, values / 4, (values + bytes) / 4);
+  }
   const perPage = pool.slotsPerPage(format);
-  places.forEach((place, index) => {
-    const [form, size] = index < encoded ? [format, perPage] as const : ["f32", pageSize] as const;
-    const offset = place % size, unit = (place - offset) / size, at = index * slotBytes / 4;
-    pool.load("keys", form, unit, offset, floats, keys / 4 + at);
-    pool.load("values", form, unit, offset, floats, values / 4 + at);
-  });
+  for (let index = 0; index < places.length;) {
+    const isEncoded = index < encoded;
+    const [form, size] = isEncoded ? [format, perPage] as const : ["f32", pageSize] as const;
+    const offset = places[index]! % size, unit = (places[index]! - offset) / size;
+    const count = Math.min(size - offset, (isEncoded ? encoded : places.length) - index);
+    pool.loadRun("keys", form, unit, offset, count, keys + index * slotBytes);
+    pool.loadRun("values", form, unit, offset, count, values + index * slotBytes);
+    index += count;
+  }
   return { keys, values, offsets: places.map((_, index) => index * slotBytes) };
 }
 

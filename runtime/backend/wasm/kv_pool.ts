@@ -5,6 +5,7 @@
 import { ClosedError, ShapeError } from "../../errors.ts";
 import {
   decodeVector,
+  decodeVectors,
   encodeVector,
   type FormatMemory,
   slotsPerPage,
@@ -92,6 +93,25 @@ export class WasmKvPool implements KvPool {
     const from = this.#base(kind === "keys" ? 0 : 1) + this.byteOf(format, unit, offset);
     if (format !== "f32") return decodeVector(format, memory, from, headDim, to, at);
     to.set(memory.floats.subarray(from / 4, from / 4 + headDim), at);
+  }
+
+  /** K or V of `count` slots of a unit from `offset` on as f32 slots at `address`. */
+  loadRun(
+    kind: "keys" | "values",
+    format: KvFormat,
+    unit: number,
+    offset: number,
+    count: number,
+    address: number,
+  ): void {
+    const memory = this.#memory(), { headDim } = this.layout;
+    const from = this.#base(kind === "keys" ? 0 : 1) + this.byteOf(format, unit, offset);
+    if (format === "f32") {
+      memory.bytes.copyWithin(address, from, from + count * this.slotBytes);
+      return;
+    }
+    const [at, stride] = [address / 4, this.slotBytes / 4];
+    decodeVectors(format, memory, from, count, headDim, memory.floats, at, stride);
   }
 
   /** Stores an f32 slot in another format elsewhere. */
