@@ -1,5 +1,6 @@
 /** Policies that rank. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { PolicyError } from "../../../../runtime/errors.ts";
 import { smooth } from "../../../../runtime/kv/policies/_observed.ts";
 import { expectedAttention } from "../../../../runtime/kv/policies/expected_attention.ts";
@@ -9,6 +10,7 @@ import { keyNorm } from "../../../../runtime/kv/policies/key_norm.ts";
 import { pyramidBudget, pyramidkv } from "../../../../runtime/kv/policies/pyramidkv.ts";
 import { snapkv } from "../../../../runtime/kv/policies/snapkv.ts";
 import { tova } from "../../../../runtime/kv/policies/tova.ts";
+import type { KvPolicy } from "../../../../runtime/kv/policy.ts";
 import { groupOf, keptAfter, modelOf, started, viewOf } from "./_view.ts";
 
 const upTo = (n: number) => [...Array(n).keys()];
@@ -117,4 +119,27 @@ Deno.test("budgets below sinks and window, of zero, or twice, are refused with t
   }
   for (const budget of [0, -3, 1.5]) assertThrows(() => started(h2o, { budget }));
   assertThrows(() => started(snapkv, { interval: 4 })); // it evicts once
+});
+
+Deno.test("every ranking keeps sinks and window, and as many tokens as the budget says", () => {
+  const signals = ["attention-sum", "attention-last", "key-norm"] as const;
+  const policies: readonly KvPolicy[] = [h2o, tova, snapkv, keyNorm];
+  const values = fc.array(fc.float({ noNaN: true }), { minLength: 1, maxLength: 60 });
+  const sizes = fc.tuple(fc.nat(8), fc.integer({ min: 1, max: 12 }), fc.nat(20), fc.nat(5));
+  fc.assert(fc.property(values, sizes, (list, [sinks, window, more, tentative]) => {
+    const length = list.length, committed = Math.max(1, length - tentative);
+    const own = Object.fromEntries(signals.map((name) => [name, list]));
+    const base = viewOf({ groups: [groupOf(upTo(length), own)] });
+    const view = { ...base, committed, promptLength: committed };
+    const budget = sinks + window + more;
+    for (const policy of policies) {
+      const state = started(policy, { budget, sinks, window });
+      const kept = keptAfter(view, policy.plan(state, view).edits);
+      const settled = kept.filter((position) => position < committed);
+      assertEquals(settled.length, Math.min(budget, committed), policy.name);
+      for (let i = 0; i < Math.min(sinks, committed); i++) assert(kept.includes(i));
+      for (let i = Math.max(0, committed - window); i < length; i++) assert(kept.includes(i));
+      assertEquals(kept, [...kept].sort((a, b) => a - b));
+    }
+  }));
 });
