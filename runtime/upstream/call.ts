@@ -169,6 +169,7 @@ function eventsOf(
   let data: readonly string[] = [];
   let at = 0;
   let isOver = false;
+  let isHolding = true;
   const finished = new Set<number>();
 
   function close(outcome: CallOutcome): void {
@@ -182,7 +183,7 @@ function eventsOf(
     if (isOver) return undefined;
     try {
       while (at >= data.length) {
-        const more = await stream.read();
+        const more = await stream.read(!isHolding);
         if (!more) return end("the answer broke off");
         data = more;
         at = 0;
@@ -245,6 +246,7 @@ function eventsOf(
       }
     },
     async next(): Promise<WireEvent | undefined> {
+      isHolding = false;
       return held.shift() ?? await read();
     },
     take,

@@ -29,8 +29,13 @@ export interface HttpCall {
 
 /** An answer that streams. */
 export interface CallStream {
-  /** Data of the next events, undefined at the end. @throws {UpstreamError} or the signal's reason */
-  read(): Promise<readonly string[] | undefined>;
+  /**
+   * Data of the next events, undefined at the end.
+   *
+   * @param mayWait whether events that rush in may wait a little for each other
+   * @throws {UpstreamError} or the signal's reason
+   */
+  read(mayWait: boolean): Promise<readonly string[] | undefined>;
   /** From now on wait only so long for each read. */
   hurry(idleMs: number): void;
   /** Ends the call, whatever it is doing. */
@@ -299,8 +304,8 @@ function reading(
 
   signal.addEventListener("abort", () => fail(signal.reason), { once: true });
   return {
-    async read() {
-      const isRush = host.now() - givenMs < RUSH_MS;
+    async read(mayWait) {
+      const isRush = mayWait && host.now() - givenMs < RUSH_MS;
       for (let turn = 0; isRush && turn < RUSH_TURNS && !isOver && !failed; turn++) {
         if (!isPumping) void pump();
         await nextTurn();
