@@ -1,4 +1,5 @@
 /** A side's process as the parent sees it. */
+import type { Profile } from "./_profile.ts";
 import type { Answer, Command, LoadCommand, Memory, WorkCommand } from "./_side.ts";
 
 /** A running side. */
@@ -6,6 +7,8 @@ export interface SideProcess extends AsyncDisposable {
   /** Milliseconds from the command to readiness; the process and its modules are there before. */
   load(options: LoadCommand): Promise<number>;
   work(options: WorkCommand): Promise<{ readonly ms: number; readonly argmax: readonly number[] }>;
+  /** Where the time of a piece of work goes; undefined where the side cannot tell. */
+  profile(options: WorkCommand): Promise<{ readonly ms: number; readonly profile?: Profile }>;
   memory(): Promise<Memory>;
 }
 
@@ -35,7 +38,8 @@ export async function startSide(name: SideName): Promise<SideProcess> {
   const timed = async (command: Command) => {
     const answer = await ask(command);
     if (!("ms" in answer)) throw new TypeError("Expected a time");
-    return { ms: answer.ms, argmax: answer.argmax ?? [] };
+    const { ms, argmax = [], profile } = answer;
+    return { ms, argmax, ...(profile === undefined ? {} : { profile }) };
   };
   const memory = async () => {
     const answer = await ask({ memory: true });
@@ -46,6 +50,7 @@ export async function startSide(name: SideName): Promise<SideProcess> {
   return {
     load: async (options) => (await timed({ load: options })).ms,
     work: (options) => timed({ work: options }),
+    profile: (options) => timed({ work: options, profile: true }),
     memory,
     async [Symbol.asyncDispose]() {
       await writer.close().catch(() => {}); // it may have ended by itself

@@ -3,6 +3,8 @@
  * answers go as JSON lines to standard output. Both sides get the same tokens.
  */
 
+import type { Profile } from "./_profile.ts";
+
 /** What a side has to be able to do. */
 export interface Side {
   /** Loads the file until the first token of a prompt of one token can be asked for. */
@@ -17,6 +19,8 @@ export interface Side {
   ): Promise<Uint32Array | readonly number[]>;
   /** Forgets all streams. */
   reset(): void;
+  /** Times what steps do, where a side can tell. */
+  readonly profile?: { start(): void; end(): Profile };
 }
 
 /** How to load. */
@@ -41,7 +45,7 @@ export interface WorkCommand {
 /** What is sent to a side. */
 export type Command =
   | { readonly load: LoadCommand }
-  | { readonly work: WorkCommand }
+  | { readonly work: WorkCommand; readonly profile?: boolean }
   | { readonly memory: true };
 
 /** Resident memory in bytes. On Linux the parts are known, elsewhere only the sum. */
@@ -57,7 +61,7 @@ export interface Memory {
 
 /** What it answers. */
 export type Answer =
-  | { readonly ms: number; readonly argmax?: readonly number[] }
+  | { readonly ms: number; readonly argmax?: readonly number[]; readonly profile?: Profile }
   | { readonly memory: Memory }
   | { readonly error: string };
 
@@ -103,11 +107,17 @@ async function run(side: Side, command: Command): Promise<Answer> {
       Array.from({ length: streams }, (_, s) => tokensAt(s, step * tokens, tokens, vocab)),
   );
   const argmax: number[] = [];
+  if (command.profile) side.profile?.start();
   const start = performance.now();
   for (const [step, batch] of batches.entries()) {
     argmax.push(...await side.step(step * tokens, batch));
   }
-  return { ms: performance.now() - start, argmax };
+  const ms = performance.now() - start;
+  return {
+    ms,
+    argmax,
+    ...(command.profile && side.profile ? { profile: side.profile.end() } : {}),
+  };
 }
 
 function readMemory(): Memory {

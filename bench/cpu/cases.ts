@@ -1,4 +1,5 @@
 /** What the comparison measures, and in which order. */
+import { parseArgs } from "node:util";
 import type { LoadCommand, WorkCommand } from "./_side.ts";
 import { type BlockType, shapes } from "./shapes.ts";
 
@@ -47,6 +48,43 @@ export const everything: Selection = {
 
 /** Half a minute: the smallest shape. */
 export const quick: Selection = { ...everything, shapes: ["SmolLM2-135M"], rounds: 2 };
+
+/** From the command line, see compare.ts. @throws {RangeError} naming what is not known */
+export function select(args: string[]): Selection & { readonly quick: boolean } {
+  const { values } = parseArgs({
+    args,
+    options: {
+      quick: { type: "boolean", default: false },
+      shapes: { type: "string" },
+      types: { type: "string" },
+      threads: { type: "string" },
+      rounds: { type: "string" },
+    },
+  });
+  const base = values.quick ? quick : everything;
+  const selection = {
+    ...base,
+    quick: values.quick,
+    ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
+    ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
+    ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),
+    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
+  };
+  refuse("shape", selection.shapes, everything.shapes);
+  refuse("type", selection.types, everything.types);
+  if (selection.threads.some((n) => !(Number.isInteger(n) && n >= 1 && n <= 16))) {
+    throw new RangeError("--threads takes whole numbers from 1 to 16");
+  }
+  if (selection.rounds !== undefined && !(selection.rounds >= 1)) {
+    throw new RangeError("--rounds takes a whole number from 1");
+  }
+  return selection;
+}
+
+function refuse(what: string, given: readonly string[], known: readonly string[]): void {
+  const unknown = given.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new RangeError(`Unknown ${what} ${unknown}: known are ${known}`);
+}
 
 /** Files in the order in which they are written; each is used by all its settings, then removed. */
 export function settingsOf(selection: Selection): readonly (readonly Setting[])[] {

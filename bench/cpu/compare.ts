@@ -6,25 +6,16 @@
  * every case on one side and at once on the other, in alternating order, so that a slow moment of the
  * machine hits both; ratios are taken within rounds.
  */
-import { parseArgs } from "node:util";
 import { readEnvironment, writeResult } from "../_environment.ts";
 import { createReport, type Report, round, summary } from "../_report.ts";
 import { type SideName, type SideProcess, startSide } from "./_process.ts";
+import type { Profile } from "./_profile.ts";
 import { createProgress, type Progress } from "./_progress.ts";
 import type { Memory } from "./_side.ts";
-import {
-  cases,
-  everything,
-  loadCommand,
-  quick,
-  type Selection,
-  type Setting,
-  settingsOf,
-  slotsFilled,
-} from "./cases.ts";
+import { cases, loadCommand, select, type Setting, settingsOf, slotsFilled } from "./cases.ts";
 import { writeGguf, type WrittenFile } from "./gguf_file.ts";
 import { plotComparison } from "./plot.ts";
-import { type BlockType, hollow, randomBlocks, shapes } from "./shapes.ts";
+import { hollow, randomBlocks, shapes } from "./shapes.ts";
 
 const sides = ["decant", "llama"] as const;
 /** Bytes per value of the KV cache. */
@@ -33,42 +24,6 @@ const kvValueBytes = { decant: 4, llama: 2 } as const;
 const MEMORY_LIMIT = 1.15;
 
 type Pair<T> = Readonly<Record<SideName, T>>;
-
-function select(args: string[]): Selection & { readonly quick: boolean } {
-  const { values } = parseArgs({
-    args,
-    options: {
-      quick: { type: "boolean", default: false },
-      shapes: { type: "string" },
-      types: { type: "string" },
-      threads: { type: "string" },
-      rounds: { type: "string" },
-    },
-  });
-  const base = values.quick ? quick : everything;
-  const selection = {
-    ...base,
-    quick: values.quick,
-    ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
-    ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
-    ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),
-    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
-  };
-  refuse("shape", selection.shapes, everything.shapes);
-  refuse("type", selection.types, everything.types);
-  if (selection.threads.some((n) => !(Number.isInteger(n) && n >= 1 && n <= 16))) {
-    throw new RangeError("--threads takes whole numbers from 1 to 16");
-  }
-  if (selection.rounds !== undefined && !(selection.rounds >= 1)) {
-    throw new RangeError("--rounds takes a whole number from 1");
-  }
-  return selection;
-}
-
-function refuse(what: string, given: readonly string[], known: readonly string[]): void {
-  const unknown = given.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new RangeError(`Unknown ${what} ${unknown}: known are ${known}`);
-}
 
 async function both<T>(ask: (name: SideName) => Promise<T>): Promise<Pair<T>> {
   return { decant: await ask("decant"), llama: await ask("llama") };
@@ -120,6 +75,10 @@ async function measure(
   const times = await runRounds(setting, running, vocab, progress);
   for (const [name, ms] of Object.entries(times)) report(speedLine(name, labels, ms));
   const full = await both((name) => running[name].memory());
+  for (const name of ["decode", "prefill"]) {
+    const work = { ...cases[name]!, steps: name === "decode" ? 32 : 1, vocab };
+    report({ name: "cpu/profile", case: name, ...labels, ...shares(await decant.profile(work)) });
+  }
   report({ name: "cpu/memory", ...labels, ...memoryFields(model, file, fixedBytes, full) });
 }
 
@@ -203,6 +162,14 @@ function memoryFields(
     decant: side("decant"),
     llama: side("llama"),
   };
+}
+
+/** Shares of our time, in percent; what is not in an op is sampling and bookkeeping. */
+function shares({ ms, profile = {} }: { readonly ms: number; readonly profile?: Profile }) {
+  const percent = (part: number) => Number((100 * part / ms).toFixed(1));
+  const inOps = Object.values(profile).reduce((a, b) => a + b, 0);
+  const ops = Object.entries(profile).map(([op, part]) => [op, percent(part)]);
+  return { ms: round(ms), percent: { ...Object.fromEntries(ops), rest: percent(ms - inOps) } };
 }
 
 function agreement(a: readonly number[], b: readonly number[]): string {

@@ -5,6 +5,7 @@ import { createLocalExecutor } from "../../runtime/engine/local_executor.ts";
 import { openModelFiles } from "../../runtime/model_files.ts";
 import { loadDecoder } from "../../runtime/models/mod.ts";
 import { greedySampling } from "../../runtime/sampling.ts";
+import { profiled, type ProfiledBackend } from "./_profile.ts";
 import { serve, type Side } from "./_side.ts";
 
 const PAGE_SIZE = 16;
@@ -13,13 +14,15 @@ const CHUNK_TOKENS = 64;
 
 function createSide(): Side {
   let executor: Executor | undefined;
+  let profile: ProfiledBackend | undefined;
   let context = 0, steps = 0;
   return {
     async load(options) {
       context = options.context;
       const { config, weights } = await openModelFiles(options.path);
       using source = weights;
-      const backend = createWasmBackend({ threads: options.threads });
+      profile = profiled(createWasmBackend({ threads: options.threads }), config.vocab);
+      const { backend } = profile;
       const decoder = loadDecoder(config, source, backend);
       executor = await createLocalExecutor(decoder, backend, {
         pages: options.streams * Math.ceil(context / PAGE_SIZE),
@@ -41,6 +44,7 @@ function createSide(): Side {
       return best;
     },
     reset() {},
+    profile: { start: () => profile!.start(), end: () => profile!.end() },
   };
 }
 
