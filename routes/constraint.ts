@@ -42,7 +42,7 @@ export interface RequestConstraint {
  * @throws {CapabilityError} if the strategy takes no constraint, or the model's tokens are unknown
  */
 export async function resolveConstraint(
-  { deps, constraints }: Services,
+  { deps, constraints, metrics }: Services,
   state: RequestState,
   { strategy, models }: Selection,
   body: ConstraintBody,
@@ -56,8 +56,11 @@ export async function resolveConstraint(
   if (!model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
   const { spec, field } = named;
   if (spec.kind === "predicate") return fromPredicate(deps, spec.name, model.vocab, field);
+  const startedMs = deps.clock.monotonicMs();
   try {
     const ready = await constraints.constraint(spec, model.vocab, state.caller.keyDigest);
+    const seconds = (deps.clock.monotonicMs() - startedMs) / 1000;
+    metrics.constraintCompile.observe({ kind: spec.kind }, seconds);
     report(deps, state, field, ready.notes);
     return { constraint: ready.constraint, accepts: (text) => constraints.accepts(spec, text) };
   } catch (error) {

@@ -91,6 +91,8 @@ function write(labels: Labels): string {
 
 const seconds = [.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const firstToken = [.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10];
+const bytes = Array.from({ length: 12 }, (_, power) => 4096 * 4 ** power);
+const shares = [.01, .02, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1];
 const betweenTokens = [
   .0005,
   .001,
@@ -135,7 +137,13 @@ function families() {
     discardedTokens: counter("tokens_discarded_total", "Tokens drawn and not sent."),
     draftTokens: counter("draft_tokens_total", "Tokens proposed by drafts."),
     acceptedTokens: counter("draft_tokens_accepted_total", "Proposed tokens that were kept."),
-    constraintRejections: counter("constraint_rejections_total", "Tokens a constraint refused."),
+    constraintRejections: counter(
+      "constraint_rejections_total",
+      "Requests whose text a constraint refused.",
+    ),
+    /** Labels model and policy, as the one below. */
+    kvBytes: new Histogram("kv_bytes", bytes, "Most KV bytes a request held at once."),
+    kvKept: new Histogram("kv_tokens_kept_ratio", shares, "Tokens in the KV cache at the end."),
     /** Label kind. */
     constraintCompile: new Histogram(
       "constraint_compile_seconds",

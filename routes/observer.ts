@@ -1,5 +1,5 @@
 /** Watches one generation from admission to its last byte: metrics, spans, the key's budget. */
-import { DeviceLostError, UpstreamError } from "../runtime/mod.ts";
+import { ConstraintError, DeviceLostError, UpstreamError } from "../runtime/mod.ts";
 import type { RunEvent } from "../strategies/mod.ts";
 import type { Reservation } from "./budgets.ts";
 import { tokensUsed } from "./budgets.ts";
@@ -86,10 +86,10 @@ export function observe({ services, state, generation, reservation, stream }: Ob
       if (isClosed) return;
       isClosed = true;
       if (results) {
-        count(services, labels, results);
+        count(services, labels, results, generation.selection.kv?.name ?? "full");
         span.finished(results, reasons);
       }
-      countFailure(services, labels.model, error);
+      countFailure(services, labels, error);
       metrics.duration.observe(labels, since(state.startedMs));
       const perToken = firstMs === undefined || emitted < 2
         ? 0
@@ -107,11 +107,20 @@ function count(
   { metrics }: Services,
   labels: { readonly model: string; readonly strategy: string },
   { usage, runs }: Results,
+  policy: string,
 ): void {
   metrics.promptTokens.add(labels, usage.promptTokens);
   metrics.generatedTokens.add(labels, usage.completionTokens);
   metrics.drawnTokens.add(labels, usage.drawnTokens);
   metrics.discardedTokens.add(labels, Math.max(0, usage.drawnTokens - usage.completionTokens));
+  const { model } = labels;
+  for (const { meters } of runs) {
+    for (const { kv } of Object.values(meters)) {
+      if (!kv || kv.bytesFull === 0) continue;
+      metrics.kvBytes.observe({ model, policy }, kv.bytesPeak);
+      metrics.kvKept.observe({ model, policy }, kv.bytes / kv.bytesFull);
+    }
+  }
   for (const { metrics: own } of runs) {
     if (own["proposed"] === undefined) continue;
     metrics.draftTokens.add(labels, own["proposed"]);
@@ -119,12 +128,17 @@ function count(
   }
 }
 
-function countFailure({ metrics }: Services, model: string, error: unknown): void {
+function countFailure(
+  { metrics }: Services,
+  labels: { readonly model: string; readonly strategy: string },
+  error: unknown,
+): void {
   const cause = error instanceof Error ? error.cause ?? error : undefined;
   for (const one of new Set([error, cause])) {
     if (one instanceof UpstreamError) {
       metrics.upstreamErrors.add({ upstream: one.upstream, kind: one.kind }, 1);
     }
-    if (one instanceof DeviceLostError) metrics.deviceLost.add({ model }, 1);
+    if (one instanceof DeviceLostError) metrics.deviceLost.add({ model: labels.model }, 1);
+    if (one instanceof ConstraintError) metrics.constraintRejections.add(labels, 1);
   }
 }

@@ -313,3 +313,25 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     },
   });
 }
+
+Deno.test("budgets in Deno KV are shared by gateways that name the same store", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const config: ConfigInput = {
+      keys: { one: { env: "DECANT_ONE", requests_per_minute: 3 } },
+      rates: "kv",
+      rates_path: `${folder}/rates.sqlite`,
+    };
+    await using first = await open(config);
+    await using second = await open(config);
+    const statuses: number[] = [];
+    for (const gateway of [first, second, first, second]) {
+      const response = await call(gateway, "/tokenize", { prompt: "a" }, "one-secret");
+      statuses.push(response.status);
+      await response.text();
+    }
+    assertEquals(statuses, [200, 200, 200, 429]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});

@@ -231,6 +231,8 @@ Deno.test("/metrics has every name of the contract, histograms with all their bu
       "draft_tokens_accepted_total",
       "constraint_rejections_total",
       "constraint_compile_seconds",
+      "kv_bytes",
+      "kv_tokens_kept_ratio",
       "cancelled_total",
       "upstream_errors_total",
       "circuit_state",
