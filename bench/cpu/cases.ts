@@ -50,7 +50,7 @@ export const everything: Selection = {
 export const quick: Selection = { ...everything, shapes: ["SmolLM2-135M"], rounds: 2 };
 
 /** From the command line, see compare.ts. @throws {RangeError} naming what is not known */
-export function select(args: string[]): Selection & { readonly quick: boolean } {
+export function select(args: string[]): Selection & { readonly isWhole: boolean } {
   const { values } = parseArgs({
     args,
     options: {
@@ -64,7 +64,7 @@ export function select(args: string[]): Selection & { readonly quick: boolean } 
   const base = values.quick ? quick : everything;
   const selection = {
     ...base,
-    quick: values.quick,
+    isWhole: args.length === 0, // what the README shows
     ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
     ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
     ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),

@@ -210,7 +210,7 @@ async function main(args: string[]): Promise<void> {
     progress.end();
     await Deno.remove(folder, { recursive: true });
   }
-  const what = selection.quick ? "cpu-quick" : "cpu-comparison";
+  const what = selection.isWhole ? "cpu-comparison" : "cpu-part";
   const file = await writeResult(environment, what, "jsonl", lines.join("\n") + "\n");
   await writeResult(
     environment,
