@@ -10,6 +10,8 @@ export interface SideProcess extends AsyncDisposable {
   /** Where the time of a piece of work goes; undefined where the side cannot tell. */
   profile(options: WorkCommand): Promise<{ readonly ms: number; readonly profile?: Profile }>;
   memory(): Promise<Memory>;
+  /** Processor time while it has nothing to do, in percent of one core. */
+  idle(ms: number): Promise<number>;
 }
 
 /** Name of a side. */
@@ -52,6 +54,11 @@ export async function startSide(name: SideName): Promise<SideProcess> {
     work: (options) => timed({ work: options }),
     profile: (options) => timed({ work: options, profile: true }),
     memory,
+    async idle(ms) {
+      const answer = await ask({ idleMs: ms });
+      if (!("idlePercent" in answer)) throw new TypeError("Expected processor time");
+      return answer.idlePercent;
+    },
     async [Symbol.asyncDispose]() {
       await writer.close().catch(() => {}); // it may have ended by itself
       child.kill("SIGKILL");

@@ -3,6 +3,7 @@
  * answers go as JSON lines to standard output. Both sides get the same tokens.
  */
 
+import process from "node:process";
 import type { Profile } from "./_profile.ts";
 
 /** What a side has to be able to do. */
@@ -46,7 +47,9 @@ export interface WorkCommand {
 export type Command =
   | { readonly load: LoadCommand }
   | { readonly work: WorkCommand; readonly profile?: boolean }
-  | { readonly memory: true };
+  | { readonly memory: true }
+  /** Does nothing for so many milliseconds, after one second to come to rest. */
+  | { readonly idleMs: number };
 
 /** Resident memory in bytes. On Linux the parts are known, elsewhere only the sum. */
 export interface Memory {
@@ -63,6 +66,8 @@ export interface Memory {
 export type Answer =
   | { readonly ms: number; readonly argmax?: readonly number[]; readonly profile?: Profile }
   | { readonly memory: Memory }
+  /** Processor time in percent of one core. */
+  | { readonly idlePercent: number }
   | { readonly error: string };
 
 /** The tokens of stream `stream` from `position` on: made-up, the same for every side. */
@@ -94,6 +99,7 @@ export async function serve(side: Side): Promise<void> {
 
 async function run(side: Side, command: Command): Promise<Answer> {
   if ("memory" in command) return { memory: readMemory() };
+  if ("idleMs" in command) return { idlePercent: await measureIdle(command.idleMs) };
   if ("load" in command) {
     const start = performance.now();
     await side.load(command.load);
@@ -118,6 +124,15 @@ async function run(side: Side, command: Command): Promise<Answer> {
     argmax,
     ...(command.profile && side.profile ? { profile: side.profile.end() } : {}),
   };
+}
+
+async function measureIdle(ms: number): Promise<number> {
+  const sleep = (time: number) => new Promise((resolve) => setTimeout(resolve, time));
+  await sleep(1000);
+  const before = process.cpuUsage(), start = performance.now();
+  await sleep(ms);
+  const { user, system } = process.cpuUsage(before);
+  return 100 * (user + system) / 1000 / (performance.now() - start);
 }
 
 function readMemory(): Memory {

@@ -176,7 +176,7 @@ function agreement(a: readonly number[], b: readonly number[]): string {
   return `${a.filter((token, i) => token === b[i]).length} of ${a.length}`;
 }
 
-/** Start of the model that ships with the project: milliseconds after the modules are there. */
+/** The model that ships with the project: its start after the modules are there, and its rest. */
 async function measureEmbedded(report: Report): Promise<void> {
   const path = decodeURIComponent(new URL("../../models/decant-tiny", import.meta.url).pathname);
   const times: number[] = [];
@@ -185,6 +185,11 @@ async function measureEmbedded(report: Report): Promise<void> {
     times.push(await side.load({ path, threads: 1, streams: 8, context: 512 }));
   }
   report({ name: "cpu/start-embedded", model: "decant-tiny", ms: summary(times) });
+  await using side = await startSide("decant");
+  await side.load({ path, threads: 2, streams: 8, context: 512 });
+  await side.work({ ...cases.prefill!, vocab: 1000 }); // all threads have had work
+  const percent = Number((await side.idle(3000)).toFixed(2));
+  report({ name: "cpu/idle", model: "decant-tiny", threads: 2, percentOfOneCore: percent });
 }
 
 async function main(args: string[]): Promise<void> {
