@@ -3,6 +3,7 @@
 import * as z from "zod";
 import type { ConstraintSpec } from "../../runtime/mod.ts";
 import { invalidValue, missing, unsupported } from "../errors.ts";
+import { jsonDepth } from "../json.ts";
 
 const jsonSchemaName = /^[A-Za-z0-9_-]{1,64}$/;
 
@@ -151,8 +152,15 @@ function fromStructuredOutputs(
   }
 }
 
+/** Levels of a schema that is given as text. */
+const maxTextDepth = 64;
+
 function parsedSchema(value: unknown, field: string): unknown {
   if (typeof value !== "string") return value;
+  // As deep as a body may be: it was a string there, so nobody has counted.
+  if (jsonDepth(value, maxTextDepth) > maxTextDepth) {
+    throw invalidValue(field, `${field} is nested deeper than ${maxTextDepth} levels`);
+  }
   try {
     return JSON.parse(value);
   } catch {

@@ -139,6 +139,12 @@ const refused: readonly (readonly [string, Json, string, string])[] = [
     "structured_outputs.json",
   ],
   [
+    "text that is nested too deeply",
+    { structured_outputs: { json: '{"not":'.repeat(50_000) } },
+    "invalid_value",
+    "structured_outputs.json",
+  ],
+  [
     "a malformed pattern",
     { structured_outputs: { regex: "a(" } },
     "invalid_schema",

@@ -47,11 +47,11 @@ type MutableNode = { -readonly [K in keyof SchemaNode]: SchemaNode[K] };
  * @throws {ConstraintTooComplexError} above a limit
  */
 export function compileSchema(schema: unknown, limits: SchemaLimits): SchemaProgram {
+  requireDepth(schema, 4 * limits.maxDepth);
   const bytes = new TextEncoder().encode(JSON.stringify(schema) ?? "").length;
   if (bytes > limits.maxBytes) {
     throw new ConstraintTooComplexError("bytes in the schema", limits.maxBytes);
   }
-  requireDepth(schema, 4 * limits.maxDepth);
   const nodes: MutableNode[] = [];
   const { compiling, matchers, notes, drain } = createCompiling(schema, limits, nodes);
   const root = compiling.node(compiling.resources.root);

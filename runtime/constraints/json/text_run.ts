@@ -122,6 +122,7 @@ function feed(
   const ids = mode === "key" ? frame!.plan.nameMatchers : textPlan(state.value!.plan).matchers;
   let runs = state.runs;
   if (ids.length > 0) {
+    machine.budget.spend(ids.length);
     runs = state.runs.map((run, i) => {
       let at: DfaState | null = run;
       for (const byte of bytes) at &&= machine.matchers[ids[i]!]!.step(at, byte, machine.budget);

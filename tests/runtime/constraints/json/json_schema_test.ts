@@ -113,6 +113,52 @@ Deno.test("jsonSchemaConstraint refuses what it cannot enforce, with the place",
   }
 });
 
+Deno.test("jsonSchemaConstraint refuses hostile schemas with a typed error", () => {
+  const vocab = fakeVocab();
+  const nested = (levels: number, wrap: (inner: unknown) => unknown) => {
+    let schema: unknown = {};
+    for (let i = 0; i < levels; i++) schema = wrap(schema);
+    return schema;
+  };
+  const named = (count: number, value: unknown) =>
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, structuredClone(value)]));
+  const hostile = [
+    nested(33, (inner) => ({ items: inner })),
+    nested(5000, (inner) => ({ not: inner })),
+    nested(5000, (inner) => ({ const: [inner] })),
+    { properties: named(1001, true) },
+    { enum: Array.from({ length: 1001 }, (_, i) => i) },
+    { description: "x".repeat(65_536) },
+    {
+      properties: named(1000, { $ref: "#/$defs/a" }),
+      items: { $ref: "#/$defs/a" },
+      $defs: { a: true },
+    },
+    { pattern: "a".repeat(4097) },
+    { pattern: "((a{1000}){1000}){1000}" },
+    { pattern: `${"(".repeat(200)}a${")".repeat(200)}` },
+    { allOf: Array.from({ length: 60 }, (_, i) => ({ pattern: `x{${900 + i}}` })) },
+  ];
+  for (const schema of hostile) {
+    const error = assertThrows(() => jsonSchemaConstraint(schema, vocab), Error);
+    assertEquals(error.name, "ConstraintTooComplexError", JSON.stringify(schema).slice(0, 80));
+  }
+});
+
+Deno.test("jsonSchemaConstraint follows schemas that would explode if they were expanded", () => {
+  const vocab = fakeVocab();
+  const twice = (i: number) => [{ $ref: `#/$defs/d${i}` }, { $ref: `#/$defs/d${i}` }];
+  const levels = Array.from({ length: 31 }, (_, i) => [
+    `d${i}`,
+    i === 30 ? { type: "string", maxLength: 1 } : { anyOf: twice(i + 1) },
+  ]);
+  const schema = { $ref: "#/$defs/d0", $defs: Object.fromEntries(levels) };
+  const constraint = jsonSchemaConstraint(schema, vocab);
+  let state = constraint.start();
+  for (const token of vocab.encode('"x"')) state = constraint.advance(state, token)!;
+  assert(constraint.accepting(state));
+});
+
 Deno.test("jsonSchemaConstraint gives the tokens that must follow", () => {
   const vocab = fakeVocab();
   const constraint = jsonSchemaConstraint({ const: { ok: true } }, vocab, { allowsSpace: false });
