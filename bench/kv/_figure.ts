@@ -1,5 +1,5 @@
 /** A panel per task: accuracy (or relative perplexity) against the share of tokens kept or read. */
-import type { Row } from "./report.ts";
+import type { Row } from "./_table.ts";
 
 const WIDTH = 330, HEIGHT = 230, LEFT = 52, TOP = 52, GAP = 46;
 const PANELS = [

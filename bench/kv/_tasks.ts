@@ -35,6 +35,9 @@ export const TASKS: readonly KvTask[] = [
   { name: "recall, question visible", generator: recall12, questions: 1, question: "visible" },
 ];
 
+/** Tokens that open an answer. They follow the compressed part, so that no answer comes from a full cache. */
+const ANSWER_HEAD = 3;
+
 /** The documents of a seed; the same call gives the same ones. Held out: the generators' test split. */
 export function documents(task: KvTask, count: number, seed: number, vocab: Vocab): Document[] {
   const rng = taskRng(`kv ${task.name} ${seed}`);
@@ -47,7 +50,9 @@ export function documents(task: KvTask, count: number, seed: number, vocab: Voca
       asked.push({ ask: `${body}\n${ask}`, answer });
     }
     const all = asked.map(({ ask }) => vocab.chat!.encode([{ role: "user", content: ask }]));
-    const cut = task.question === "visible" ? all[0]!.length : cutOf(all[0]!, body, vocab);
+    const cut = task.question === "visible"
+      ? all[0]!.length - ANSWER_HEAD
+      : cutOf(all[0]!, body, vocab);
     return {
       tokens: all[0]!.slice(0, cut),
       questions: all.map((tokens, q) => ({ tokens: tokens.slice(cut), answer: asked[q]!.answer })),

@@ -34,6 +34,7 @@ const until = performance.now() + 1000 * Number(values.seconds);
 await using engine = await openModel(values.backend, 2048);
 const entries = ENTRIES.filter(({ label }) => values.policy?.includes(label) ?? true);
 
+if (values.stories !== undefined) await measureStories(values.stories);
 for (let seed = 1; seed <= seeds; seed++) {
   for (const task of TASKS) {
     for (const entry of entries) {
@@ -47,7 +48,6 @@ for (let seed = 1; seed <= seeds; seed++) {
       }
     }
   }
-  if (seed === 1 && values.stories !== undefined) await measureStories(values.stories);
 }
 
 async function measureStories(file: string): Promise<void> {

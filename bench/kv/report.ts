@@ -8,33 +8,8 @@ import { parseArgs } from "node:util";
 import { wilson } from "../../models/evaluate.ts";
 import { bootstrap } from "../strategies/_quality.ts";
 import { figure } from "./_figure.ts";
+import { type KvReport, kvTable, type Row } from "./_table.ts";
 import type { Point } from "./_measure.ts";
-
-/** One policy at one share, over all seeds. */
-export interface Row {
-  readonly task: string;
-  readonly policy: string;
-  readonly family: string;
-  /** Share of tokens asked for; of the read family: read, of the others: kept. */
-  readonly ratio: number;
-  readonly kept: number;
-  readonly bytes: number;
-  readonly seeds: number;
-  readonly asked: number;
-  /** Accuracy, or for `story` the perplexity relative to the full cache. */
-  readonly value: number;
-  readonly low: number;
-  readonly high: number;
-  /** Whether its 95 % interval lies above `streaming`'s at the same share (`story`: below). */
-  readonly beats_streaming: boolean;
-}
-
-/** What `<out>.json` holds. */
-export interface KvReport {
-  readonly date: string;
-  readonly model: string;
-  readonly rows: readonly Row[];
-}
 
 /** Points of all seeds together, with intervals. */
 export function summarise(points: readonly Point[]): Row[] {
@@ -88,56 +63,6 @@ function beats(row: Row, rows: readonly Row[]): boolean {
   ).sort((a, b) => a.ratio - b.ratio);
   if (rival === undefined || row.family === "full" || row.policy === "streaming") return false;
   return row.task === "story" ? row.high < rival.low : row.low > rival.high;
-}
-
-const COLUMNS: readonly (readonly [title: string, task: string, ratio: number])[] = [
-  ["recall, 10 %", "recall", 0.1],
-  ["25 %", "recall", 0.25],
-  ["50 %", "recall", 0.5],
-  ["passkey, 25 %", "passkey", 0.25],
-  ["multi-fact, 25 %", "multi-fact", 0.25],
-  ["recall, question seen, 25 %", "recall, question visible", 0.25],
-  ["perplexity, 25 %", "story", 0.25],
-];
-
-/** The README's table: a policy a line, bold where it beats `streaming` outside the intervals. */
-export function kvTable({ rows }: KvReport): string {
-  const names = [...new Set(rows.map(({ policy }) => policy))];
-  const families: Record<string, string> = {
-    full: "everything",
-    kept: "kept",
-    read: "read",
-    bits: "all, fewer bits",
-  };
-  const lines = names.map((name) => {
-    const own = rows.filter(({ policy }) => policy === name);
-    const isFixed = own.every(({ ratio }) => ratio === 1);
-    const cells = COLUMNS.map(([_, task, ratio], i) => {
-      // What has no budget stands once per task.
-      const repeats = isFixed && COLUMNS.findIndex(([, other]) => other === task) !== i;
-      const row = own.find((one) => one.task === task && (isFixed || one.ratio === ratio));
-      return row === undefined || repeats ? "" : cell(row);
-    });
-    const share = isFixed && own[0]!.family === "kept"
-      ? `${percent(own[0]!.kept)} kept`
-      : undefined;
-    const label = share ?? families[own[0]!.family] ?? "";
-    return `| \`${name}\` | ${label} | ${cells.join(" | ")} |`;
-  });
-  return [
-    `| policy | share of tokens | ${COLUMNS.map(([title]) => title).join(" | ")} |`,
-    `| --- | --- | ${COLUMNS.map(() => "---").join(" | ")} |`,
-    ...lines,
-  ].join("\n");
-}
-
-const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-
-function cell({ task, value, low, high, beats_streaming: beats }: Row): string {
-  const text = task === "story"
-    ? `x ${value.toFixed(3)}`
-    : `${percent(value)} (${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
-  return beats ? `**${text}**` : text;
 }
 
 if (import.meta.main) {
