@@ -137,7 +137,7 @@ Deno.test("jsonSchemaConstraint refuses hostile schemas with a typed error", () 
     { pattern: "a".repeat(4097) },
     { pattern: "((a{1000}){1000}){1000}" },
     { pattern: `${"(".repeat(200)}a${")".repeat(200)}` },
-    { allOf: Array.from({ length: 60 }, (_, i) => ({ pattern: `x{${900 + i}}` })) },
+    { allOf: Array.from({ length: 90 }, (_, i) => ({ pattern: `x{${900 + i}}` })) },
   ];
   for (const schema of hostile) {
     const error = assertThrows(() => jsonSchemaConstraint(schema, vocab), Error);
