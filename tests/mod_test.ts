@@ -17,7 +17,8 @@ async function serveCommand(
   return new Deno.Command(Deno.execPath(), {
     args: [...args, ...extra],
     cwd: root,
-    env: { ...env },
+    // Graphics libraries of the system complain on standard error without such a folder.
+    env: { XDG_RUNTIME_DIR: home, ...env },
     stdout: "piped",
     stderr: "piped",
   }).spawn();
@@ -87,7 +88,7 @@ Deno.test("a start that cannot work says why in one line", async () => {
   const cases: [string[], string][] = [
     [["--modle", "x"], "--model"],
     [["--model", "no-such-model"], 'Unknown model "no-such-model"'],
-    [["--backend", "webgpu"], 'Unknown backend "webgpu"'],
+    [["--backend", "cuda"], 'Invalid "backend"'],
     [["--host", "0.0.0.0"], "without an API key"],
     [["--context", "999999"], "context"],
   ];

@@ -24,6 +24,8 @@ export interface BackendSettings extends GpuSettings {
 /** Why a backend cannot run here. */
 interface Unavailable {
   readonly reason: string;
+  /** Nothing is wrong: most machines are like that. */
+  readonly isUsual?: boolean;
 }
 
 type Open = (settings: BackendSettings, isForced: boolean) => Promise<Backend | Unavailable>;
@@ -44,7 +46,7 @@ const backends: Readonly<Record<string, Open>> = {
  * Opens a backend by name; "auto" takes the first one that works here: a GPU only if it is none that
  * a driver imitates on the CPU, and only if it computes the probes right.
  *
- * @param onSkip told why "auto" passed over a backend
+ * @param onSkip told why "auto" passed over a backend that one would expect to work
  * @throws {NotFoundError} if there is no such backend in this build
  * @throws {BackendError} if it cannot run here, saying why
  */
@@ -61,7 +63,7 @@ export async function selectBackend(
     const backend = await backends[candidate]!(settings, isForced);
     if (!("reason" in backend)) return backend;
     if (isForced) throw new BackendError(name, backend.reason);
-    onSkip(candidate, backend.reason);
+    if (!backend.isUsual) onSkip(candidate, backend.reason);
   }
   throw new BackendError("auto", "none works here");
 }
@@ -77,7 +79,7 @@ async function openWebGpu(
 ): Promise<Backend | Unavailable> {
   const gpu = await openGpu({ allowSoftware: isForced });
   if (gpu === undefined) {
-    return { reason: isForced ? INSTALL : "no hardware adapter was found" };
+    return { reason: isForced ? INSTALL : "no hardware adapter was found", isUsual: true };
   }
   const backend = createGpuBackend(gpu, {
     ...memoryBytes === undefined ? {} : { memoryBytes },

@@ -34,5 +34,5 @@ Deno.test("selectBackend() never takes a GPU for auto that is imitated on the CP
   const skipped: string[] = [];
   using backend = await selectBackend("auto", {}, (name) => skipped.push(name));
   assertEquals(backend.name, "wasm");
-  assertEquals(skipped, ["webgpu"]);
+  assertEquals(skipped, [], "a machine without a GPU is nothing to tell of");
 });
