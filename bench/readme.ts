@@ -8,6 +8,7 @@
  */
 import type { ModelScores } from "../models/chart.ts";
 import { tableOfComparison } from "./cpu/table.ts";
+import { type KvReport, kvTable } from "./kv/_table.ts";
 import { listStrategies, type Strategy } from "../strategies/mod.ts";
 
 /** Generated parts of the README by name. */
@@ -17,6 +18,7 @@ export async function generatedParts(): Promise<ReadonlyMap<string, string>> {
     ["accuracy", await accuracyTable("models/eval.json")],
     ["bench", await benchTable("bench/results/")],
     ["cpu", await cpuTable("bench/results/")],
+    ["kv", await kvPart("bench/results/kv.json")],
   ]);
 }
 
@@ -55,6 +57,12 @@ function strategyTable(strategies: readonly Strategy[]): string {
     "| --- | --- | --- | --- | --- |",
     ...rows,
   ].join("\n");
+}
+
+async function kvPart(path: string): Promise<string> {
+  return kvTable(JSON.parse(
+    await Deno.readTextFile(new URL(`../${path}`, import.meta.url)),
+  ) as KvReport);
 }
 
 interface Evaluation {
