@@ -1,5 +1,6 @@
 /** The kernels. A new one is a .wgsl file and a line here. */
 import addSource from "./add.wgsl" with { type: "text" };
+import advanceSource from "./advance.wgsl" with { type: "text" };
 import attentionSource from "./attention.wgsl" with { type: "text" };
 import attentionMergeSource from "./attention_merge.wgsl" with { type: "text" };
 import attentionSignalsSource from "./attention_signals.wgsl" with { type: "text" };
@@ -54,6 +55,10 @@ const linear = {
 };
 
 export const add = defineKernel("add", addSource, elementwise);
+export const advance = defineKernel("advance", advanceSource, {
+  bindings: "params stats step_data*",
+  params: "count tokens positions rows draws",
+});
 export const attention = defineKernel("attention", attentionSource, {
   bindings: "params q keys values step_data y* stats*",
   params:

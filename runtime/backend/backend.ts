@@ -159,6 +159,15 @@ export interface DrawSpec {
   readonly completionTokens: readonly number[];
 }
 
+/** A step of one token and one draw per row, in one order; the arrays it was recorded with. */
+export interface AheadStep {
+  readonly tokens: Uint32Array;
+  readonly positions: Uint32Array;
+  readonly rows: readonly AttentionRow[];
+  /** What {@link Ops.draw} returned. */
+  readonly result: Tensor;
+}
+
 /** What a draw came to. */
 export interface Drawn {
   readonly token: number;
@@ -303,6 +312,20 @@ export interface Backend extends Disposable {
     result: Tensor,
     draws: readonly DrawSpec[],
   ) => Promise<readonly (Drawn | undefined)[]>;
+  /**
+   * Runs the step that was recorded last again, each time with the tokens drawn the time before, at the
+   * next positions and slots. The host hears of tokens later, and of steps it did not want drops them.
+   * Memory of the recorded step is written anew: read nothing of it afterwards.
+   *
+   * @returns what the recorded step drew, then the others
+   */
+  readonly runAhead?:
+    | ((
+      step: AheadStep,
+      draws: readonly DrawSpec[],
+      times: number,
+    ) => readonly Promise<readonly (Drawn | undefined)[]>[])
+    | undefined;
   /** What a model has to fit into. Missing where it is not known before. */
   readonly capacity?: {
     /** For weights, KV and the tensors of a step together. */

@@ -12,7 +12,8 @@ import { DeviceLostError, EngineError } from "../errors.ts";
 import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
-import { planDraws, readDraws } from "./device_draws.ts";
+import { type Draws, planDraws, readDraws } from "./device_draws.ts";
+import { resultOf, RunAhead } from "./run_ahead.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
 /** Size of the page pool and longest sequence. */
@@ -58,6 +59,7 @@ export function createLocalExecutor(
     pageSize: options.pageSize,
   };
   const pool = backend.kvPool(kv, options.pages);
+  const ahead = new RunAhead(backend, options.pageSize);
   const adapters = new Map(options.adapters?.map((adapter) => [adapter.name, adapter]));
   return {
     info: {
@@ -81,7 +83,9 @@ export function createLocalExecutor(
     },
     async execute(batch) {
       try {
-        return await run(batch, { decoder, backend, pool, vocab, adapters });
+        const guessed = await ahead.take(batch);
+        if (guessed !== undefined) return guessed;
+        return await run(batch, { ahead, decoder, backend, pool, vocab, adapters });
       } catch (error) {
         if (error instanceof DeviceLostError) throw error;
         const detail = error instanceof Error ? error.message : String(error);
@@ -112,6 +116,7 @@ interface Plan {
 
 /** What every step of one executor uses. */
 interface Runner {
+  readonly ahead: RunAhead | undefined;
   readonly adapters: ReadonlyMap<string, KvAdapter>;
   readonly decoder: Decoder;
   readonly backend: Backend;
@@ -147,6 +152,11 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
   const { vocab: padded, hidden: width } = decoder.config;
   using owned = output.logits;
   using result = output.result;
+  if (draws && result) {
+    const guessed = await startAhead(batch, plan, draws, result, runner);
+    if (guessed === "again") return await run(batch, { ...runner, ahead: undefined });
+    if (guessed !== undefined) return guessed;
+  }
   const drawn = draws && result && await readDraws(backend, draws, result);
   const [copied, hidden] = await Promise.all([
     owned === undefined || drawn !== undefined || backend.view !== undefined
@@ -170,6 +180,28 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       })
     ),
   };
+}
+
+/**
+ * Starts the steps after this one.
+ *
+ * @returns this one's results; undefined if nothing was started; "again" if the host has to draw, whose
+ * logits the later steps have overwritten
+ */
+async function startAhead(
+  batch: Batch,
+  { tokens, positions, rows }: Plan,
+  draws: Draws,
+  result: Tensor,
+  { ahead }: Runner,
+): Promise<BatchResult | "again" | undefined> {
+  const step = { tokens, positions, rows, draws: [...draws.values()], result };
+  const own = ahead?.start(batch, step);
+  if (own === undefined) return undefined;
+  const results = resultOf(await own);
+  if (results === undefined) ahead!.cancel();
+  else ahead!.settle(results);
+  return results ?? "again";
 }
 
 function applyEdit(ops: Ops, pool: KvPool, edit: PageEdit, rope: Rope): void {

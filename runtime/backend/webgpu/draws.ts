@@ -55,7 +55,7 @@ export function draw(
     throw new ShapeError("draw", `logits are [${rows}, ${stride}], ${vocab} tokens are drawn from`);
   }
   const count = draws.length, from = logits.target;
-  const at = putDraws(stage, draws, vocab);
+  const at = stage.draws = putDraws(stage, draws, vocab);
   const stats = stage.slice("draw", [count, WIDTH]);
   const parts = Math.ceil(vocab / PART);
   const room = (label: string, ...shape: number[]) => stage.slice(label, shape);

@@ -7,7 +7,16 @@
  * alone. On another GPU or driver the bits may differ.
  */
 import { ClosedError } from "../../errors.ts";
-import type { Backend, DrawSpec, KvSupport, Ops, RowSource, Tensor } from "../backend.ts";
+import { advance } from "../../../shaders/mod.ts";
+import type {
+  AheadStep,
+  Backend,
+  DrawSpec,
+  KvSupport,
+  Ops,
+  RowSource,
+  Tensor,
+} from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { attention, kvCopy, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
@@ -17,7 +26,7 @@ import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
 import { Pipelines } from "./pipelines.ts";
 import { type Copy, Readback, type ReadbackMode } from "./readback.ts";
-import { type Dispatch, Recorder } from "./recorder.ts";
+import { type Dispatch, Recorder, run, stepData } from "./recorder.ts";
 import { RopeTables } from "./rope_table.ts";
 import { add, embed, gatherRows, rmsNorm, rope, swiglu } from "./rows.ts";
 import { RowTables } from "./row_table.ts";
@@ -222,6 +231,48 @@ class WebGpuBackend implements GpuBackend, PoolHost {
 
   readonly drawn = async (result: Tensor, draws: readonly DrawSpec[]) =>
     drawnFrom(await this.read(result), draws);
+
+  get runAhead(): Backend["runAhead"] {
+    return this.#readback.mode === "ring" ? this.#runAhead : undefined;
+  }
+
+  /** Each step is a submission of its own, so that the first results are ready first. */
+  readonly #runAhead = (
+    { tokens, positions, rows, result }: AheadStep,
+    draws: readonly DrawSpec[],
+    times: number,
+  ) => {
+    const { data, tables, draws: at, pipelines } = this.#stage;
+    const stats = gpuTensor("run_ahead", result, this.#stage).target;
+    const [tokensAt, positionsAt, table] = [
+      data.find(tokens),
+      data.find(positions),
+      tables.find(rows),
+    ];
+    if (tokensAt === undefined || positionsAt === undefined || table === undefined || at === 0) {
+      throw new RangeError("The step to run ahead of is not the last one that was recorded");
+    }
+    const count = rows.length;
+    const step = this.#recorder.prepare(
+      pipelines.get(advance),
+      [count, tokensAt, positionsAt, table.rows, at],
+      [stats, stepData],
+      [Math.ceil(count / 64), 1, 1],
+    );
+    const { buffer, offset, bytes } = rangesOf(
+      gpuTensor("run_ahead", result, this.#stage).storage,
+    )[0]!;
+    return Array.from({ length: times + 1 }, (_, i) => {
+      const encoder = this.#encoder ?? this.gpu.device.createCommandEncoder({ label: "ahead" });
+      this.#encoder = undefined;
+      if (i > 0) run(encoder, [step, ...this.#lastStep]);
+      const copy = this.#readback.copy(encoder, buffer.raw, offset, bytes);
+      this.gpu.device.queue.submit([encoder.finish()]);
+      const values = copy.read().then((data) => drawnFrom(new Float32Array(data.buffer), draws));
+      values.catch(() => {}); // nobody may be waiting for it
+      return values;
+    });
+  };
 
   [Symbol.dispose](): void {
     if (this.#isClosed) return;

@@ -137,6 +137,18 @@ export class Recorder {
     return dispatches;
   }
 
+  /** A dispatch on top of an encoded step, whose data and results stay as they are. */
+  prepare(
+    pipeline: Pipeline,
+    params: readonly number[],
+    targets: readonly Target[],
+    size: readonly [x: number, y: number, z: number],
+  ): Dispatch {
+    const group = this.#group({ pipeline, params, targets, size }, this.#data.buffer!);
+    const [x, y, z] = size;
+    return { kernel: pipeline.spec.name, pipeline: pipeline.pipeline, group, x, y, z };
+  }
+
   /** Frees the memory of a result. */
   release(result: Result): void {
     if (result.buffer !== undefined) this.#memory.give(result.buffer);

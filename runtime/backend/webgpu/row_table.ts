@@ -43,6 +43,11 @@ export class RowTables {
     this.#known = new Map();
   }
 
+  /** The table of rows that were written in this step. */
+  find(rows: readonly AttentionRow[]): RowTable | undefined {
+    return this.#known.get(rows);
+  }
+
   /**
    * @param slots per row and group, for writing; absent, a table with or without them will do
    * @throws {RangeError} if a page or slot is not in the pool, or counts and pages do not fit together

@@ -145,9 +145,12 @@ export function rope(stage: Stage, x: GpuTensor, positions: Uint32Array, spec: R
   return turned;
 }
 
+/** Positions beyond the step's that steps run ahead of the host may use; at least a page. */
+const AHEAD = 64;
+
 /** The table of a rotation as a binding, large enough for the positions. */
 export function ropeTable(stage: Stage, spec: Rope, positions: Uint32Array) {
-  const largest = positions.reduce((a, b) => Math.max(a, b), 0);
+  const largest = AHEAD + positions.reduce((a, b) => Math.max(a, b), 0);
   const buffer = stage.ropes.get(spec, largest);
   return target(buffer, 0, buffer.size);
 }

@@ -13,6 +13,8 @@ import { GpuTensor, type Slice, type Storage } from "./tensor.ts";
 /** See file comment. */
 export class Stage {
   readonly pending = new Set<GpuTensor>();
+  /** Word of the draws of this step, 0 if there are none. */
+  draws = 0;
   #made: GpuTensor[] | undefined;
 
   constructor(
@@ -33,6 +35,7 @@ export class Stage {
     this.#made = [];
     this.data.reset();
     this.tables.reset();
+    this.draws = 0;
     this.pending.clear();
   }
 

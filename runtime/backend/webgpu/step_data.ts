@@ -27,6 +27,16 @@ export class StepData {
     return this.#used;
   }
 
+  /** The buffer that was sent last. */
+  get buffer(): GpuBuffer | undefined {
+    return this.#buffer;
+  }
+
+  /** Where an array of this step is, if it was put there. */
+  find(values: object): number | undefined {
+    return this.#known.get(values);
+  }
+
   /** Forgets the last step's arrays. */
   reset(): void {
     this.#used = LEAST_WORDS;
