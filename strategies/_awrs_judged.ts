@@ -17,10 +17,10 @@ import {
   type EstimatorChoice,
   forcedEnd,
   type Place,
+  type RowSource,
   type SourceOptions,
   type Step,
   stopMask,
-  type TokenSource,
 } from "./_awrs_source.ts";
 import { gumbelUrn } from "./_awrs_urn.ts";
 
@@ -28,7 +28,7 @@ import { gumbelUrn } from "./_awrs_urn.ts";
 const checksPerTurn = 256;
 
 /** One question per token that is drawn, until the estimator is satisfied. */
-export function judgedSource(options: SourceOptions): TokenSource {
+export function judgedSource(options: SourceOptions): RowSource {
   const { constraint, vocab, ignoreStop, isProper, prune } = options;
   const judges = new Judges(constraint, vocab, ignoreStop);
   const pruned = prune ? pruningMask(vocab, ignoreStop) : undefined;
@@ -77,7 +77,7 @@ function estimate(
 }
 
 /** The recursive estimator asks at least twice, so a likely token is left to the geometric one. */
-function weighed(urn: Urn, options: EstimatorChoice): Estimator {
+export function weighed(urn: Urn, options: EstimatorChoice): Estimator {
   const { estimator, isProper, maxAccepts, maxRejects } = options;
   if (!isProper) return firstAllowed(urn, maxRejects);
   if (estimator === "two-loop") return twoLoop(urn);

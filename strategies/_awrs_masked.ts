@@ -4,17 +4,17 @@ import {
   dead,
   forcedEnd,
   type Place,
+  type RowSource,
   sampled,
   type SourceOptions,
   type Step,
   stopMask,
-  type TokenSource,
   underMask,
 } from "./_awrs_source.ts";
 import { createMasker } from "./_constrain.ts";
 
 /** Without a constraint: what `sample` draws. */
-export function freeSource(): TokenSource {
+export function freeSource(): RowSource {
   const draw = (row: Float32Array, place: Place): Step => {
     const token = sampled(row, place, undefined);
     return { kind: "token", token, logWeight: 0, next: undefined };
@@ -25,7 +25,7 @@ export function freeSource(): TokenSource {
 /** The exact path: the mask's own draw, and the mass it lets through is the weight. */
 export function maskedSource(
   { constraint, vocab, ignoreStop, isProper }: SourceOptions,
-): TokenSource {
+): RowSource {
   const masker = createMasker(constraint, vocab, ignoreStop);
   const forcesEnd = isProper && !ignoreStop;
   const ends = stopMask(vocab);

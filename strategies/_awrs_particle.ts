@@ -1,19 +1,11 @@
 /** One particle: a completion under way, and its weight. */
-import {
-  logNormalizer,
-  type SamplingParams,
-  type Seed,
-  type Session,
-  type TokenId,
-  type TokenLogprob,
-  topCandidates,
-} from "../runtime/mod.ts";
-import type { Place, Step, TokenSource } from "./_awrs_source.ts";
+import type { SamplingParams, Seed, Session, TokenId, TokenLogprob } from "../runtime/mod.ts";
+import type { Place, TokenSource, Told } from "./_awrs_source.ts";
 import type { StopCheck } from "./strategy.ts";
 
 /** What particles of a completion share. */
-export interface ParticleOptions {
-  readonly source: TokenSource;
+export interface ParticleOptions<S> {
+  readonly source: TokenSource<S>;
   readonly sampling: SamplingParams;
   readonly promptTokens: readonly TokenId[];
   readonly maxTokens: number;
@@ -21,9 +13,9 @@ export interface ParticleOptions {
 }
 
 /** See file comment. Closes its session as it ends. */
-export class Particle implements Disposable {
-  readonly #options: ParticleOptions;
-  readonly #session: Session<"edit" | "logits">;
+export class Particle<S extends Session<"edit"> = Session<"edit">> implements Disposable {
+  readonly #options: ParticleOptions<S>;
+  readonly #session: S;
   readonly #seed: Seed;
   readonly #stops: StopCheck;
   #state: unknown;
@@ -35,9 +27,9 @@ export class Particle implements Disposable {
 
   /** @param seed of the particle's noise */
   constructor(
-    options: ParticleOptions,
+    options: ParticleOptions<S>,
     start: {
-      readonly session: Session<"edit" | "logits">;
+      readonly session: S;
       readonly seed: Seed;
       readonly stops: StopCheck;
       readonly state: unknown;
@@ -72,21 +64,14 @@ export class Particle implements Disposable {
     return this.#seed;
   }
 
-  /** Draws a token, or ends. One ask at most. */
+  /** Draws a token, or ends. */
   async advance(): Promise<void> {
-    const spot = this.#options.source.at(this.#state);
-    let step = spot.end;
-    let row: Float32Array | undefined;
-    if (!step) {
-      [row] = await this.#session.logits();
-      step = await spot.draw(row!, this.#place());
-    }
-    this.#take(step, row);
+    this.#take(await this.#options.source.draw(this.#session, this.#state, this.#place()));
     if (!this.isGoing) this[Symbol.dispose]();
   }
 
   /** A copy that goes on with other noise. Ended ones hold no session, and neither do their copies. */
-  fork(seed: Seed): Particle {
+  fork(seed: Seed): Particle<S> {
     const session = this.isGoing ? this.#session.fork() : this.#session;
     const copy = new Particle(this.#options, {
       session,
@@ -113,7 +98,7 @@ export class Particle implements Disposable {
     };
   }
 
-  #take(step: Step, row: Float32Array | undefined): void {
+  #take({ step, logprob }: Told): void {
     if (step.kind === "dead") {
       this.logWeight = -Infinity;
       return;
@@ -125,17 +110,12 @@ export class Particle implements Disposable {
     const { token, logWeight, next } = step;
     this.#session.append([token]);
     this.tokens.push(token);
-    if (this.#options.logprobs !== undefined) this.logprobs.push(this.#logprob(row!, token));
+    const { logprobs } = this.#options;
+    if (logprobs !== undefined) this.logprobs.push(logprob(token, logprobs));
     this.logWeight += logWeight;
     this.#state = next;
     if (this.#stops.push(token)) this.#reason = "stop";
     else if (this.tokens.length === this.#options.maxTokens) this.#reason = "length";
-  }
-
-  #logprob(row: Float32Array, token: TokenId): TokenLogprob {
-    const normalizer = logNormalizer(row);
-    const top = topCandidates(row, this.#options.logprobs!, normalizer);
-    return { token, logprob: row[token]! - normalizer, top };
   }
 
   [Symbol.dispose](): void {

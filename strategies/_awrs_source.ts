@@ -1,5 +1,15 @@
 /** How a particle gets its next token and what that is worth: the interface, and what sources share. */
-import { type Constraint, sampleRow, type Seed, type TokenId, type Vocab } from "../runtime/mod.ts";
+import {
+  type Constraint,
+  logNormalizer,
+  sampleRow,
+  type Seed,
+  type Session,
+  type TokenId,
+  type TokenLogprob,
+  topCandidates,
+  type Vocab,
+} from "../runtime/mod.ts";
 import { allowedMass, isPossible, type LawContext } from "./_awrs_law.ts";
 
 /** Where a particle stands, besides its constraint. */
@@ -26,20 +36,60 @@ export type Step =
   /** Nothing is allowed here, or nothing allowed was found. */
   | { readonly kind: "dead" };
 
-/** What may come at one state. */
-export interface Spot {
+/** What may come at one state, given a row. */
+export interface RowSpot {
   /** How the sequence ends here, where that is known without the model. */
   readonly end: Step | undefined;
   /** @param row logits, shape [vocab] */
   draw(row: Float32Array, place: Place): Promise<Step> | Step;
 }
 
-/** Where tokens come from. */
-export interface TokenSource {
+/** Decides by rows of logits. */
+export interface RowSource {
   start(): unknown;
-  at(state: unknown): Spot;
+  at(state: unknown): RowSpot;
   /** Questions to the constraint so far; a mask counts as one. */
   readonly checks: number;
+}
+
+/** A step's outcome, and what the model says about a token there, of its raw distribution. */
+export interface Told {
+  readonly step: Step;
+  logprob(token: TokenId, top: number): TokenLogprob;
+}
+
+/** Where particles with sessions of this kind get their tokens. */
+export interface TokenSource<S> {
+  start(): unknown;
+  /** Draws what comes after the session, at a state of the constraint. Appends nothing. */
+  draw(session: S, state: unknown, place: Place): Promise<Told>;
+  readonly checks: number;
+}
+
+/** Asks for one row per step, unless the constraint alone decides. */
+export function fromRows(source: RowSource): TokenSource<Session<"edit" | "logits">> {
+  return {
+    start: () => source.start(),
+    async draw(session, state, place) {
+      const spot = source.at(state);
+      if (spot.end) return { step: spot.end, logprob: nothingDrawn };
+      const [row] = await session.logits();
+      const step = await spot.draw(row!, place);
+      return { step, logprob: (token, top) => rawLogprob(row!, token, top) };
+    },
+    get checks() {
+      return source.checks;
+    },
+  };
+}
+
+function nothingDrawn(): never {
+  throw new TypeError("Nothing was drawn, so no log-probability is known");
+}
+
+function rawLogprob(row: Float32Array, token: TokenId, top: number): TokenLogprob {
+  const normalizer = logNormalizer(row);
+  return { token, logprob: row[token]! - normalizer, top: topCandidates(row, top, normalizer) };
 }
 
 /** Which estimator steps use, and its limits. */

@@ -1,20 +1,23 @@
 // deno-lint-ignore-file camelcase -- parameters as on the wire
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  CapabilityError,
   choiceConstraint,
   type Constraint,
   ConstraintError,
   ConstraintTooComplexError,
+  encodePrompt,
   predicateConstraint as modulePredicate,
   regexConstraint,
   seedFrom,
 } from "../../runtime/mod.ts";
 import { createDeadline } from "../../runtime/constraints/deadline.ts";
 import { getStrategy, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
-import { requestOf, runToEnd } from "../conformance/_strategy_run.ts";
+import { chatPrompt, requestOf, runToEnd } from "../conformance/_strategy_run.ts";
 import { assertDistribution } from "../_statistics.ts";
 import {
   type FakeModel,
+  type FakeModelOptions,
   fakeVocab,
   hashModel,
   predicateConstraint,
@@ -45,9 +48,12 @@ const texts = Object.keys(valid);
 const mass = Object.values(valid).reduce((sum, p) => sum + p, 0);
 const exact = texts.map((text) => valid[text]! / mass);
 
-function toy(): FakeModel {
-  return tableModel({ vocab, table });
+function toy(options: FakeModelOptions = {}): FakeModel {
+  return tableModel({ vocab, table, ...options });
 }
+
+/** Shows no logits: tells some tokens, and draws. */
+const remote = { capabilities: ["edit", "topk", "generate"] } as const;
 
 function judged(): Constraint {
   return predicateConstraint({
@@ -64,8 +70,9 @@ async function run(
   seed: number,
   constraint: Constraint = judged(),
   maxTokens = 3,
+  model = toy(),
 ) {
-  const { choices, result } = await runToEnd(requestOf(awrs, toy(), {
+  const { choices, result } = await runToEnd(requestOf(awrs, model, {
     params,
     constraint,
     maxTokens,
@@ -80,11 +87,12 @@ async function survey(
   params: Record<string, unknown>,
   runs: number,
   constraint: () => Constraint = judged,
+  model: () => FakeModel = toy,
 ) {
   const counts = texts.map(() => 0);
   const masses: number[] = [];
   await Promise.all(Array.from({ length: runs }, async (_, seed) => {
-    const { text, choices } = await run(params, seed, constraint());
+    const { text, choices } = await run(params, seed, constraint(), 3, model());
     counts[texts.indexOf(text)]!++;
     masses.push(Math.exp(choices[0]!["log_z"] ?? 0));
   }));
@@ -109,7 +117,7 @@ const estimators = ["recursive", "two-loop", "geometric", "auto"];
 
 for (const estimator of estimators) {
   Deno.test(`${estimator}: one particle gives the texts of the mask and an unbiased mass (false alarms 3e-7)`, async () => {
-    const { counts, mean, error } = await survey({ estimator }, 1500);
+    const { counts, mean, error } = await survey({ estimator }, 1000);
     assertDistribution(counts, local, 1e-7);
     // 5.2 standard errors: 2e-7 both ways.
     assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
@@ -118,37 +126,100 @@ for (const estimator of estimators) {
   Deno.test(`${estimator}: the mass stays unbiased with four particles and resampling (false alarms 4e-7)`, async () => {
     for (const resampling of ["multinomial", "systematic"]) {
       const params = { estimator, n_particles: 4, ess_threshold: 0.9, resampling };
-      const { mean, error } = await survey(params, 500);
+      const { mean, error } = await survey(params, 300);
       assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
     }
   });
 }
 
 Deno.test("the exact mask path is unbiased too, and asks one mask per token", async () => {
-  const { counts, mean, error } = await survey({}, 1500, masked);
+  const { counts, mean, error } = await survey({}, 1000, masked);
   assertDistribution(counts, local, 1e-7);
   assert(Math.abs(mean - mass) < 5.2 * error, `${mean} +- ${error}, exact ${mass}`);
   const { metrics } = await run({}, 1, masked());
   assertEquals(metrics["checks"], 3);
 });
 
+Deno.test("without logits: the texts of the mask and an unbiased mass, however few tokens are told (false alarms 1e-6)", async () => {
+  for (const visible of [1, 2, 5]) {
+    for (const estimator of ["recursive", "geometric"]) {
+      const params = { estimator, visible };
+      const { counts, mean, error } = await survey(params, 400, judged, () => toy(remote));
+      assertDistribution(counts, local, 5e-8, JSON.stringify(params));
+      // 5.3 standard errors: 1.2e-7 both ways.
+      assert(Math.abs(mean - mass) < 5.3 * error, `${mean} +- ${error}, exact ${mass}`);
+    }
+  }
+  const many = await survey({ n_particles: 32, visible: 1 }, 100, masked, () => toy(remote));
+  assert(distance(many.counts) < 0.2, `${many.counts}`);
+});
+
+Deno.test("without logits: greedy under a constraint, raw log-probabilities, and what needs logits is refused", async () => {
+  const constraint = (model: FakeModel) =>
+    predicateConstraint({
+      vocab: model.vocab,
+      viable: (text) => /^[a-h]*$/.test(text),
+      accepting: (text) => text.length > 5,
+    });
+  const model = hashModel();
+  const told = hashModel(remote);
+  for (const [temperature, visible] of [[0, 3], [0, 24], [1, 4]]) {
+    const overrides = {
+      constraint: constraint(model),
+      sampling: { temperature: temperature! },
+      logprobs: 1,
+      maxTokens: 12,
+    };
+    const { choices: [choice] } = await runToEnd(
+      requestOf(awrs, told, { ...overrides, params: { visible } }),
+    );
+    if (temperature === 0) {
+      const plain = await runToEnd(requestOf("greedy", model, overrides));
+      assertEquals(choice!.text, plain.choices[0]!.text);
+    }
+    using session = model.session([
+      ...encodePrompt(chatPrompt, model.vocab, { model: model.id }),
+      ...choice!.tokens,
+    ]);
+    const scores = await session.score({ last: choice!.tokens.length });
+    choice!.logprobs.forEach(({ logprob, top }, i) => {
+      assertAlmostEquals(logprob, scores[i]!, 1e-5);
+      assertEquals(top.length, 1);
+    });
+  }
+  const refused: readonly Parameters<typeof requestOf>[2][] = [
+    { sampling: { temperature: 0.7 } },
+    { sampling: { topP: 0.9 } },
+    { sampling: { presencePenalty: 1 } },
+    { params: { estimator: "mask" } },
+    { constraint: undefined },
+  ];
+  for (const overrides of refused) {
+    const error = assertThrows(
+      () => runStrategy(requestOf(awrs, told, { constraint: constraint(model), ...overrides })),
+      CapabilityError,
+    );
+    assertEquals(error.missing, ["logits"]);
+  }
+});
+
 Deno.test("more particles come closer to the conditional distribution; masking does not", async () => {
-  const one = distance((await survey({}, 1500, masked)).counts);
-  const four = distance((await survey({ n_particles: 4 }, 1000)).counts);
-  const many = distance((await survey({ n_particles: 48 }, 400)).counts);
+  const one = distance((await survey({}, 1000, masked)).counts);
+  const four = distance((await survey({ n_particles: 4 }, 500)).counts);
+  const many = distance((await survey({ n_particles: 48 }, 200)).counts);
   const bias = local.reduce((sum, p, i) => sum + Math.abs(p - exact[i]!), 0) / 2;
-  // Counting noise of these runs is about 0.01.
+  // Counting noise of these runs is about 0.02.
   assert(Math.abs(one - bias) < 0.05 && bias > 0.5, `one particle ${one}, masking ${bias}`);
   assert(four < bias - 0.1, `four particles ${four}`);
-  assert(many < 0.1, `48 particles ${many}`);
+  assert(many < 0.13, `48 particles ${many}`);
 });
 
 Deno.test("importance sampling alone and resampling agree; the heaviest text is the likeliest", async () => {
-  const weighed = distance((await survey({ n_particles: 32, ess_threshold: 0 }, 400)).counts);
-  assert(weighed < 0.12, `${weighed}`);
-  const { counts } = await survey({ n_particles: 32, choose: "heaviest" }, 200);
+  const weighed = distance((await survey({ n_particles: 32, ess_threshold: 0 }, 200)).counts);
+  assert(weighed < 0.15, `${weighed}`);
+  const { counts } = await survey({ n_particles: 32, choose: "heaviest" }, 100);
   const best = texts.indexOf("ba");
-  assert(counts[best]! > 190, `${counts}`);
+  assert(counts[best]! > 95, `${counts}`);
 });
 
 Deno.test("tokens are those of sample under the same constraint and seed, until the limit", async () => {
