@@ -4,10 +4,12 @@ import { EngineError } from "../errors.ts";
 /** Below this, e^d adds less than a double's rounding to a sum that is at least 1. */
 const negligible = -49;
 const steps = 32;
-const table = Float64Array.from(
+/** e^(-k / 32) for k = 0 to 1568; kernels that compute the same sums take it from here. */
+export const expTable = Float64Array.from(
   { length: -negligible * steps + 1 },
   (_, k) => Math.exp(-k / steps),
 );
+const table = expTable;
 
 /**
  * e^d for d in [-49, 0], relative error below 1e-14; NaN stays NaN.

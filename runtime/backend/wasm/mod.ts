@@ -8,10 +8,11 @@
  * alone, and no instruction is used where the engine may choose its result.
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import { type Backend, fullKvSupport, type Ops, type Tensor } from "../backend.ts";
+import { type Backend, type Drawn, fullKvSupport, type Ops, type Tensor } from "../backend.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
 import { cut, SHARED_WORK } from "./cut.ts";
+import { canDraw, draw } from "./draws.ts";
 import { Heap } from "./heap.ts";
 import { hasRelaxedSimd, hasSimd, instantiate, isRelaxed, kernelModule } from "./kernels/mod.ts";
 import { kvCopy, kvEncode, kvRecord, kvWrite } from "./kv.ts";
@@ -89,7 +90,8 @@ export function createWasmBackend(
     running: options.running,
   });
   const step: Step = { heap, scope, kernels, relaxed: isRelaxed(module), team, sharedWork };
-  const ops = createOps(step);
+  const drawn: DrawResults = new WeakMap();
+  const ops = createOps(step, drawn);
   let closed = false;
   const requireOpen = (): void => {
     if (closed) throw new ClosedError("The backend was closed");
@@ -126,6 +128,8 @@ export function createWasmBackend(
       return uploadRows(heap, label, shape, source.rows);
     },
     kvPool: (layout, pages) => new WasmKvPool(heap, layout, pages),
+    canDraw,
+    drawn: (result) => Promise.resolve(drawn.get(result) ?? []),
     record: (build) => team.computing(() => scope.run(() => build(ops))),
     read: (tensor) => new Promise((resolve) => resolve(read(step, tensor))),
     capacity: {
@@ -155,7 +159,10 @@ function view(tensor: WasmTensor): Float32Array {
   return tensor.heap.floats.subarray(start, start + elements(tensor.label, tensor.shape));
 }
 
-function createOps(step: Step): Ops {
+/** Results of draws by the tensor that stands for them. */
+type DrawResults = WeakMap<Tensor, readonly (Drawn | undefined)[]>;
+
+function createOps(step: Step, drawn: DrawResults): Ops {
   const { heap, scope, team } = step;
   /** Checks a tensor that ops read row by row. */
   const rowsOf = (op: string, x: Tensor) => asRows(step, op, wasmTensor(op, x, heap));
@@ -211,6 +218,11 @@ function createOps(step: Step): Ops {
           },
         },
       ),
+    draw(logits, vocab, draws) {
+      const result = scope.alloc("draws", [1]);
+      drawn.set(result, draw(step, rowsOf("draw", logits), vocab, draws));
+      return result;
+    },
     gatherRows: (x, rows) =>
       pickRows(step, "gather_rows", wasmTensor("gather_rows", x, heap), rows, "Row"),
     kvCopy: (pool, from, to, options) => kvCopy(wasmPool("kv_copy", pool, heap), from, to, options),

@@ -74,6 +74,7 @@ export const i32 = {
 export const f32 = {
   const: (value: number): Expr<"f32"> => ({ type: "f32", code: [0x43, ...single(value)] }),
   load: load("f32", 0x2a),
+  eq: binary("f32", "f32", "i32", 0x5b),
   gt: binary("f32", "f32", "i32", 0x5e),
   sqrt: unary("f32", "f32", 0x91),
   add: binary("f32", "f32", "f32", 0x92),
@@ -89,6 +90,7 @@ export const f64 = {
   const: (value: number): Expr<"f64"> => ({ type: "f64", code: [0x44, ...double(value)] }),
   sqrt: unary("f64", "f64", 0x9f),
   add: binary("f64", "f64", "f64", 0xa0),
+  sub: binary("f64", "f64", "f64", 0xa1),
   mul: binary("f64", "f64", "f64", 0xa2),
   div: binary("f64", "f64", "f64", 0xa3),
   convertI32U: unary("i32", "f64", 0xb8),
@@ -98,6 +100,11 @@ export const f64 = {
 export const v128 = {
   /** Four f32 lanes that are all 0. */
   zero: { type: "v128", code: [...simd(0x0c), ...new Array<number>(16).fill(0)] } as Expr<"v128">,
+  /** A vector of 16 given bytes. */
+  bytes: (values: readonly number[]): Expr<"v128"> => ({
+    type: "v128",
+    code: [...simd(0x0c), ...values],
+  }),
   load: load("v128", ...simd(0x00)),
   /** Eight bytes as eight i16 lanes. */
   load8x8S: load("v128", ...simd(0x01)),
@@ -110,6 +117,8 @@ export const v128 = {
   /** a and not b */
   andnot: vector2(0x4f),
   or: vector2(0x50),
+  xor: vector2(0x51),
+  anyTrue: unary("v128", "i32", ...simd(0x53)),
   /** Bits of a where mask is 1, of b where it is 0. */
   bitselect: (a: Expr<"v128">, b: Expr<"v128">, mask: Expr<"v128">): Expr<"v128"> => ({
     type: "v128",
@@ -147,11 +156,15 @@ export const i32x4 = {
   extaddPairwiseI16x8S: vector1(0x7e),
   shl: shift(0xab),
   shrS: shift(0xac),
+  eq: vector2(0x37),
+  mul: vector2(0xb5),
   add: vector2(0xae),
   sub: vector2(0xb1),
   /** a . b over pairs of i16, exact. */
   dotI16x8S: vector2(0xba),
   truncSatF32x4S: vector1(0xf8),
+  /** Two f64 as two i32; the other lanes are 0. */
+  truncSatF64x2SZero: vector1(0xfc),
 };
 
 export const f32x4 = {
@@ -171,6 +184,9 @@ export const f32x4 = {
   /** a < b ? b : a */
   pmax: vector2(0xeb),
   convertI32x4S: vector1(0xfa),
+  convertI32x4U: vector1(0xfb),
+  eq: vector2(0x41),
+  le: vector2(0x45),
   /** The same number in all lanes. */
   const: (value: number): Expr<"v128"> => f32x4.splat(f32.const(value)),
 };
@@ -179,6 +195,24 @@ export const f64x2 = {
   splat: unary("f64", "v128", ...simd(0x14)),
   extractLane: lane("f64", 0x21),
   promoteLowF32x4: vector1(0x5f),
+  convertLowI32x4S: vector1(0xfe),
+  lt: vector2(0x49),
   add: vector2(0xf0),
+  sub: vector2(0xf1),
   mul: vector2(0xf2),
+  div: vector2(0xf3),
+  pmax: vector2(0xf7),
+  /** The lane of `a` replaced by the f64 at `address`. */
+  loadLane: (address: Expr<"i32">, a: Expr<"v128">, index: number): Expr<"v128"> => ({
+    type: "v128",
+    code: [...address.code, ...a.code, ...simd(0x57), 0, 0, index],
+  }),
+  /** The same number in both lanes. */
+  const: (value: number): Expr<"v128"> => f64x2.splat(f64.const(value)),
+};
+
+export const i64x2 = {
+  /** Products of lanes 0 and 1, and of lanes 2 and 3, in 64 bits. */
+  extmulLowI32x4U: vector2(0xde),
+  extmulHighI32x4U: vector2(0xdf),
 };

@@ -49,9 +49,9 @@ export class Func {
     this.set(variable, i32.add(variable, typeof amount === "number" ? i32.const(amount) : amount));
   }
 
-  /** Writes 4 or 16 bytes at `address + offset`. */
-  store(address: Expr<"i32">, value: Expr<"i32" | "f32" | "v128">, offset = 0): void {
-    const op = { i32: [0x36], f32: [0x38], v128: [0xfd, 0x0b] }[value.type];
+  /** Writes 4, 8 or 16 bytes at `address + offset`. */
+  store(address: Expr<"i32">, value: Expr<ValueType>, offset = 0): void {
+    const op = { i32: [0x36], f32: [0x38], f64: [0x39], v128: [0xfd, 0x0b] }[value.type];
     this.#code.push(...address.code, ...value.code, ...op, 0, ...unsigned(offset));
   }
 
@@ -82,6 +82,11 @@ export class Func {
     body();
     this.advance(index, step);
     this.#code.push(...i32.ltU(index, end).code, 0x0d, 0, 0x0b, 0x0b);
+  }
+
+  /** Ends the function. */
+  return(): void {
+    this.#code.push(0x0f);
   }
 
   /** Parameter types as a function type. */

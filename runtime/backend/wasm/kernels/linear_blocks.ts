@@ -10,12 +10,13 @@ const SCALES = 8;
 
 /** Rows of x that a tile takes at most; fewer when fewer are left. */
 const HEIGHTS = [4, 2, 1] as const;
+type Height = (typeof HEIGHTS)[number];
 
-/** Integers of one word of weights, ready to be multiplied; shared by the rows of a tile. */
+/** Integers of weights, ready to be multiplied; shared by the rows of a tile. */
 interface Operand {
   readonly value: Local<"v128">;
-  /** Byte in the block of x of what it meets. */
-  readonly x: number;
+  /** Which of the step's vectors of x it meets. */
+  readonly part: number;
   /** Which of a row's accumulators takes the products. */
   readonly sum: number;
 }
@@ -23,18 +24,31 @@ interface Operand {
 /** How a kernel multiplies one block. */
 interface Format {
   readonly name: string;
-  readonly x: { readonly bytes: number; readonly scale: number };
+  /** Bytes of a block of x and of four rows' weights. */
+  readonly xBytes: number;
   readonly weightBytes: number;
-  /** Accumulators per row. */
+  /**
+   * Groups of four outputs that a tile of so many rows takes; x is loaded once for all of them.
+   * More need more registers than there are (bench/kernels).
+   */
+  readonly groups: Readonly<Record<Height, number>>;
+  /** Accumulators per row and group. */
   readonly sums: number;
-  /** Steps of loading weights. */
-  readonly words: readonly ((f: Func, weight: Local<"i32">, c: Constants) => readonly Operand[])[];
-  /** What an accumulator starts with; undefined: its first products. */
-  start?(x: Local<"i32">): Expr<"v128">;
-  products(x: Local<"i32">, operand: Operand): Expr<"v128">;
+  /** Parts of a block. */
+  readonly steps: readonly BlockStep[];
+  products(x: Expr<"v128">, weights: Expr<"v128">): Expr<"v128">;
   add(a: Expr<"v128">, b: Expr<"v128">): Expr<"v128">;
   /** Sums of the four outputs as i32. */
-  total(sums: readonly Local<"v128">[]): Expr<"v128">;
+  total(x: Local<"i32">, sums: readonly Local<"v128">[]): Expr<"v128">;
+  /** Byte of x's scale in its block. */
+  readonly scale: number;
+}
+
+/** A few columns of a block. */
+interface BlockStep {
+  weights(f: Func, weight: Local<"i32">, c: Constants): readonly Operand[];
+  /** Vectors of one row of x. */
+  x(f: Func, row: Local<"i32">): readonly Local<"v128">[];
 }
 
 /** Kept in variables: constants in a loop are made again at every turn. */
@@ -60,16 +74,17 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
  */
 const q8: Format = {
   name: "linear_q8",
-  x: X16,
   weightBytes: WEIGHT_BYTES.q8,
   ...wide(
-    range(8).map((u) => (f, weight) =>
-      range(2).map((sum) => ({
-        value: f.local("v128", v128.load8x8S(weight, SCALES + 16 * u + 8 * sum)),
-        x: 8 * u,
-        sum,
-      }))
-    ),
+    range(8).map((u) => ({
+      weights: (f, weight) =>
+        range(2).map((sum) => ({
+          value: f.local("v128", v128.load8x8S(weight, SCALES + 16 * u + 8 * sum)),
+          part: 0,
+          sum,
+        })),
+      x: (f, row) => [f.local("v128", v128.load64Splat(row, 8 * u))],
+    })),
   ),
 };
 
@@ -85,20 +100,20 @@ const q8: Format = {
  */
 const q4Strict: Format = {
   name: "linear_q4_strict",
-  x: X16,
   weightBytes: WEIGHT_BYTES.q4,
   ...wide(
-    range(4).flatMap((u) => [
-      (f, weight, c) =>
-        wideNibbles(f, 16 * u, v128.and(v128.load(weight, SCALES + 16 * u), c.nibbles), c),
-      (f, weight, c) =>
-        wideNibbles(
-          f,
-          16 * u + 8,
-          v128.and(i16x8.shrU(v128.load(weight, SCALES + 16 * u), i32.const(4)), c.nibbles),
-          c,
-        ),
-    ]),
+    range(4).map((u) => ({
+      weights: (f, weight, c) =>
+        nibblesAt(f, weight, u, c).flatMap((nibbles, part) => {
+          const bytes = f.local("v128", i8x16.sub(nibbles, c.eights));
+          return [
+            { value: f.local("v128", i16x8.extendLowI8x16S(bytes)), part, sum: 0 },
+            { value: f.local("v128", i16x8.extendHighI8x16S(bytes)), part, sum: 1 },
+          ];
+        }),
+      x: (f, row) =>
+        range(2).map((part) => f.local("v128", v128.load64Splat(row, 16 * u + 8 * part))),
+    })),
   ),
 };
 
@@ -115,46 +130,62 @@ const q4Strict: Format = {
  */
 const q4: Format = {
   name: "linear_q4",
-  x: X8,
+  xBytes: X8.bytes,
   weightBytes: WEIGHT_BYTES.q4,
+  groups: { 4: 4, 2: 4, 1: 1 },
   sums: 1,
-  words: range(4).map((u) => (f, weight, c) => {
-    const word = f.local("v128", v128.load(weight, SCALES + 16 * u));
-    const high = v128.and(i16x8.shrU(word, i32.const(4)), c.nibbles);
-    return [
-      { value: f.local("v128", v128.and(word, c.nibbles)), x: 8 * u, sum: 0 },
-      { value: f.local("v128", high), x: 8 * u + 4, sum: 0 },
-    ];
-  }),
-  start: (x) => v128.load32Splat(x, X8.offsets),
-  products: (x, { value, x: at }) => i16x8.relaxedDot(v128.load32Splat(x, at), value),
+  steps: range(4).map((u) => ({
+    weights: (f, weight, c) =>
+      nibblesAt(f, weight, u, c).map((value, part) => ({ value, part, sum: 0 })),
+    x(f, row) {
+      // Engines may check the bounds of every access (Deno does): one load and two shuffles are less.
+      const both = f.local("v128", v128.load64Splat(row, 8 * u));
+      return range(2).map((lane) => f.local("v128", spread(both, lane)));
+    },
+  })),
+  products: i16x8.relaxedDot,
   add: i16x8.add,
-  total: ([sum]) => i32x4.extaddPairwiseI16x8S(sum!),
+  total: (x, [sum]) => i32x4.extaddPairwiseI16x8S(i16x8.add(sum!, v128.load32Splat(x, X8.offsets))),
+  scale: X8.scale,
 };
 
+/** Lanes of 32 bits by number: 0 to 3 of the first vector, 4 to 7 of the second. */
+function lanes(...from: readonly number[]): number[] {
+  return from.flatMap((l) => [0, 1, 2, 3].map((byte) => 4 * l + byte));
+}
+
+/** One lane of 32 bits in all of them. */
+function spread(x: Local<"v128">, lane: number): Expr<"v128"> {
+  return i8x16.shuffle(x, x, lanes(lane, lane, lane, lane));
+}
+
+/** Low and high halves of the bytes of word u. */
+function nibblesAt(
+  f: Func,
+  weight: Local<"i32">,
+  u: number,
+  { nibbles }: Constants,
+): readonly Local<"v128">[] {
+  const word = f.local("v128", v128.load(weight, SCALES + 16 * u));
+  return [word, i16x8.shrU(word, i32.const(4))].map((x) => f.local("v128", v128.and(x, nibbles)));
+}
+
 /** i16 operands: rows 0 and 1 in one accumulator, 2 and 3 in another, two lanes each. */
-function wide(words: Format["words"]): Omit<Format, "name" | "x" | "weightBytes"> {
-  const lanes = (...from: number[]) =>
-    from.flatMap((l) => [0, 1, 2, 3].map((byte) => 4 * l + byte));
+function wide(steps: Format["steps"]): Omit<Format, "name" | "weightBytes"> {
   return {
+    xBytes: X16.bytes,
+    groups: { 4: 1, 2: 1, 1: 1 },
     sums: 2,
-    words,
-    products: (x, { value, x: at }) => i32x4.dotI16x8S(v128.load64Splat(x, at), value),
+    steps,
+    products: i32x4.dotI16x8S,
     add: i32x4.add,
-    total: ([a, b]) =>
+    total: (_x, [a, b]) =>
       i32x4.add(
         i8x16.shuffle(a!, b!, lanes(0, 2, 4, 6)),
         i8x16.shuffle(a!, b!, lanes(1, 3, 5, 7)),
       ),
+    scale: X16.scale,
   };
-}
-
-function wideNibbles(f: Func, x: number, nibbles: Expr<"v128">, c: Constants): readonly Operand[] {
-  const bytes = f.local("v128", i8x16.sub(nibbles, c.eights));
-  return [
-    { value: f.local("v128", i16x8.extendLowI8x16S(bytes)), x, sum: 0 },
-    { value: f.local("v128", i16x8.extendHighI8x16S(bytes)), x, sum: 1 },
-  ];
 }
 
 /** The kernels of a module. @param relaxed whether the engine has relaxed SIMD; same results */
@@ -193,7 +224,7 @@ function build(format: Format): Kernel {
       format,
       n: f.local("i32"),
       r: f.local("i32"),
-      rowBytes: f.local("i32", i32.mul(blocks, i32.const(format.x.bytes))),
+      rowBytes: f.local("i32", i32.mul(blocks, i32.const(format.xBytes))),
       yBytes: f.local("i32", i32.shl(columns, i32.const(2))),
       add: f.local("v128"),
       nibbles: f.local("v128", i8x16.splat(i32.const(15))),
@@ -203,50 +234,74 @@ function build(format: Format): Kernel {
     };
     const { n, r } = parts;
     const groupBytes = f.local("i32", i32.mul(blocks, i32.const(format.weightBytes)));
-    f.loop(n, outputs, 4, () => {
+    const most = Math.max(...Object.values(format.groups));
+    const whole = f.local("i32", i32.and(outputs, i32.const(-4 * most)));
+    const column = (all: number) => {
       f.set(r, i32.const(0));
       for (const height of HEIGHTS) {
-        const end = f.local("i32", i32.and(rows, i32.const(-height)));
-        f.loop(r, end, height, () => tile(f, parts, height));
+        const groups = Math.min(all, format.groups[height]);
+        const start = f.local("i32", r), end = f.local("i32", i32.and(rows, i32.const(-height)));
+        for (let first = 0; first < all; first += groups) {
+          f.set(r, start);
+          const shape = { height, first, groups };
+          f.loop(r, end, height, () => tile(f, { ...parts, groupBytes }, shape));
+        }
       }
-      f.advance(weight, groupBytes);
-    });
+      f.advance(weight, i32.mul(groupBytes, i32.const(all)));
+    };
+    if (most > 1) f.loop(n, whole, 4 * most, () => column(most));
+    f.loop(n, outputs, 4, () => column(1));
   });
 }
 
-/** `height` rows by the four outputs at `weight`. */
-function tile(f: Func, parts: Parts, height: number): void {
-  const { format, x, r, rowBytes, blocks } = parts;
+/** `height` rows by `groups` groups of four outputs from number `first` on, 0 being at `weight`. */
+function tile(
+  f: Func,
+  parts: Parts & { readonly groupBytes: Local<"i32"> },
+  { height, first, groups }: Readonly<Record<"height" | "first" | "groups", number>>,
+): void {
+  const { format, x, r, rowBytes, blocks, groupBytes } = parts;
   const xs = range(height).map((i) => f.local("i32", plus(x, i32.mul(plus(r, i), rowBytes))));
-  const w = f.local("i32", parts.weight);
-  const sums = xs.map(() => f.local("v128", v128.zero));
-  const integers = xs.map(() => range(format.sums).map(() => f.local("v128")));
+  const ws = range(groups).map((g) =>
+    f.local("i32", plus(parts.weight, i32.mul(groupBytes, i32.const(first + g))))
+  );
+  const cells = xs.flatMap((row, i) =>
+    ws.map((w, g) => ({
+      row,
+      w,
+      g,
+      i,
+      total: f.local("v128", v128.zero),
+      sums: range(format.sums).map(() => f.local("v128")),
+    }))
+  );
   const b = f.local("i32", i32.const(0));
   f.loop(b, blocks, 1, () => {
-    const isFresh = new Set(integers.flat());
-    if (format.start) {
-      isFresh.clear();
-      for (const [i, row] of xs.entries()) f.set(integers[i]![0]!, format.start(row));
-    }
-    for (const load of format.words) {
-      for (const operand of load(f, w, parts)) {
-        for (const [i, row] of xs.entries()) {
-          const sum = integers[i]![operand.sum]!;
-          const products = format.products(row, operand);
-          f.set(sum, isFresh.delete(sum) ? products : format.add(sum, products));
+    const isFresh = new Set(cells.flatMap(({ sums }) => sums));
+    for (const step of format.steps) {
+      const operands = ws.map((w) => step.weights(f, w, parts));
+      for (const [i, row] of xs.entries()) {
+        const values = step.x(f, row);
+        for (const { g, sums } of cells.filter((cell) => cell.i === i)) {
+          for (const { value, part, sum } of operands[g]!) {
+            const products = format.products(values[part]!, value), into = sums[sum]!;
+            f.set(into, isFresh.delete(into) ? products : format.add(into, products));
+          }
         }
       }
     }
-    const scales = f.local("v128", scalesAt(w, parts));
-    for (const [i, row] of xs.entries()) {
-      const exact = f32x4.convertI32x4S(format.total(integers[i]!));
-      const scale = f32x4.mul(scales, v128.load32Splat(row, format.x.scale));
-      f.set(sums[i]!, f32x4.add(sums[i]!, f32x4.mul(exact, scale)));
+    const scales = ws.map((w) => f.local("v128", scalesAt(w, parts)));
+    for (const { row, g, total, sums } of cells) {
+      const exact = f32x4.convertI32x4S(format.total(row, sums));
+      const scale = f32x4.mul(scales[g]!, v128.load32Splat(row, format.scale));
+      f.set(total, f32x4.add(total, f32x4.mul(exact, scale)));
     }
-    for (const pointer of xs) f.advance(pointer, format.x.bytes);
-    f.advance(w, format.weightBytes);
+    for (const pointer of xs) f.advance(pointer, format.xBytes);
+    for (const pointer of ws) f.advance(pointer, format.weightBytes);
   });
-  store(f, parts, sums);
+  for (const g of range(groups)) {
+    store(f, parts, first + g, cells.filter((cell) => cell.g === g).map((cell) => cell.total));
+  }
 }
 
 /** Four f16 as f32, exact: exponent and fraction in place, then times 2^(127 - 15). */
@@ -259,10 +314,12 @@ function scalesAt(weight: Local<"i32">, { halfBits, halfUnit }: Parts): Expr<"v1
 function store(
   f: Func,
   { bias, y, n, r, yBytes, outputs, add }: Parts,
+  group: number,
   sums: readonly Local<"v128">[],
 ): void {
-  const left = f.local("i32", i32.sub(outputs, n));
-  const offset = f.local("i32", i32.shl(n, i32.const(2)));
+  const first = f.local("i32", plus(n, 4 * group));
+  const left = f.local("i32", i32.sub(outputs, first));
+  const offset = f.local("i32", i32.shl(first, i32.const(2)));
   const out = f.local("i32", plus(plus(y, i32.mul(r, yBytes)), offset));
   f.if(bias, () => f.set(add, v128.load(plus(bias, offset))));
   for (const sum of sums) {

@@ -7,10 +7,12 @@ import { add, swiglu } from "./elementwise.ts";
 import { interleave } from "./interleave.ts";
 import { linear } from "./linear.ts";
 import { linearBlocks } from "./linear_blocks.ts";
+import { noiseScan } from "./noise_scan.ts";
 import { packQ4, packQ8 } from "./pack.ts";
 import { quantize16, quantize8 } from "./quantize.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
+import { rowStats } from "./row_stats.ts";
 
 /** The exported functions; parameters as each kernel's file says, addresses in bytes. */
 export interface Kernels {
@@ -27,6 +29,8 @@ export interface Kernels {
   readonly linearQ8: NumberFunction;
   readonly linearQ4: NumberFunction;
   readonly attention: NumberFunction;
+  readonly rowStats: NumberFunction;
+  readonly noiseScan: NumberFunction;
 }
 
 /** A kernel as JavaScript calls it. */
@@ -43,8 +47,9 @@ export interface KernelOptions {
 /** The bytes of the module. */
 export function kernelBytes({ relaxed, shared }: KernelOptions): Uint8Array<ArrayBuffer> {
   const always = [add, swiglu, rmsNorm, rope, interleave, linear, attention];
+  const sampling = [rowStats, noiseScan];
   const integers = [quantize8, quantize16, packQ8, packQ4, ...linearBlocks(relaxed)];
-  return moduleBytes([...always, ...integers], { shared });
+  return moduleBytes([...always, ...sampling, ...integers], { shared });
 }
 
 /** Whether this engine runs 128-bit SIMD. */
@@ -87,6 +92,8 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
   linearQ8: "linear_q8",
   linearQ4: "linear_q4",
   attention: "attention",
+  rowStats: "row_stats",
+  noiseScan: "noise_scan",
 };
 
 /** All kernels, numbered for threads. */
