@@ -4,11 +4,13 @@
  * tests have to run (DECANT_REQUIRE_SHARED_DATA=1, as in CI) that is an error.
  */
 import {
+  createGpuBackend,
   type Gpu,
   type GpuBackend,
   type GpuBackendOptions,
+  openGpu,
+  type ReadbackMode,
 } from "../runtime/backend/webgpu/mod.ts";
-import { createGpuBackend, openGpu } from "../runtime/backend/webgpu/mod.ts";
 
 /** One device for the tests of a file; stays open until the process ends. */
 export const gpu: Gpu | undefined = await openGpu();
@@ -17,8 +19,16 @@ if (gpu === undefined && Deno.env.get("DECANT_REQUIRE_SHARED_DATA") === "1") {
   throw new Error("DECANT_REQUIRE_SHARED_DATA=1 but there is no WebGPU adapter (Vulkan driver)");
 }
 
-/** Mapping without a wait, which Deno 2.9.6 on Linux is known to allow; 11 ms a read otherwise. */
-const readback = Deno.version.deno === "2.9.6" && Deno.build.os === "linux" ? "fast" : "await";
+/**
+ * Mapping without a wait, which Deno 2.9.6 on Linux is known to allow; 11 ms a read otherwise.
+ * DECANT_GPU_READBACK=ring runs everything ahead of the host instead.
+ */
+const readback = readbackOf(Deno.env.get("DECANT_GPU_READBACK"));
+
+function readbackOf(setting: string | undefined): ReadbackMode {
+  if (setting === "ring" || setting === "await") return setting;
+  return Deno.version.deno === "2.9.6" && Deno.build.os === "linux" ? "fast" : "await";
+}
 
 /** A backend on the tests' GPU. */
 export function createTestGpuBackend(options: GpuBackendOptions = {}): GpuBackend {
