@@ -9,15 +9,9 @@
  * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
  * ```
  */
-import { pathToFileURL } from "node:url";
+import { loadPredicates, openUpstreams, readCalibrations } from "./opened.ts";
 import { kvRateStore } from "./rate_store_kv.ts";
-import {
-  embeddedRoot,
-  hubOptions,
-  LocalModels,
-  MemoryBudgetError,
-  sumStats,
-} from "./local_models.ts";
+import { hubOptions, LocalModels, MemoryBudgetError, sumStats } from "./local_models.ts";
 import {
   type Admin,
   ApiError,
@@ -28,26 +22,15 @@ import {
   type Shared,
 } from "./routes/mod.ts";
 import { type FastReadback, readbackMode } from "./gpu_readback.ts";
-import {
-  createCompileWorker,
-  createDeadline,
-  type HubOptions,
-  loadTokenizer,
-  resolveModelPath,
-  selectBackend,
-} from "./runtime/local.ts";
+import { createCompileWorker, type HubOptions, selectBackend } from "./runtime/local.ts";
 import {
   type Catalog,
   type Config,
   ConfigError,
   type ConfigInput,
   createCatalog,
-  createUpstreams,
   type ModelInfo,
-  namedTokenizers,
   parseConfig,
-  type Predicate,
-  predicateProblem,
   type Upstream,
   type UpstreamHost,
 } from "./runtime/mod.ts";
@@ -58,7 +41,6 @@ import {
   readKeys,
   requireSafeBinding,
   requireStrategy,
-  upstreamHost,
 } from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
@@ -345,74 +327,6 @@ async function backendName(setting: string, log: (event: LogEvent) => void): Pro
     (skipped, reason) => log({ level: "info", event: "backend_skipped", backend: skipped, reason }),
   );
   return backend.name;
-}
-
-/** The configured predicates. @throws {ConfigError} for a module that is missing or is none */
-async function loadPredicates(config: Config): Promise<AppDeps["predicates"]> {
-  const entries = Object.entries(config.predicates);
-  if (entries.length === 0) return undefined;
-  const byName = new Map<string, Predicate>();
-  for (const [name, path] of entries) {
-    const key = `predicates.${name}`;
-    if (/^[a-z][a-z0-9+.-]+:/i.test(path)) {
-      throw new ConfigError(key, `Invalid "${key}": only paths of local files are taken`);
-    }
-    let module: unknown;
-    try {
-      module = await import(pathToFileURL(await Deno.realPath(path)).href);
-    } catch (error) {
-      throw new ConfigError(key, `Cannot load "${key}": ${(error as Error).message}`);
-    }
-    const problem = predicateProblem(module);
-    if (problem !== undefined) throw new ConfigError(key, `Invalid "${key}": ${problem}`);
-    byName.set(name, module as Predicate);
-  }
-  return { byName, withDeadline: createDeadline(), limitMs: config.limits.predicate_ms };
-}
-
-/** Calibrations with their files read. @throws {ConfigError} for a file that is not JSON */
-async function readCalibrations({ calibrations }: Config): Promise<Config["calibrations"]> {
-  const read = async (name: string, value: Config["calibrations"][string]) => {
-    if (typeof value !== "string") return value;
-    const key = `calibrations.${name}`;
-    try {
-      return JSON.parse(await Deno.readTextFile(value));
-    } catch (error) {
-      throw new ConfigError(key, `Cannot read "${key}": ${(error as Error).message}`);
-    }
-  };
-  return Object.fromEntries(
-    await Promise.all(
-      Object.entries(calibrations).map(async ([name, value]) => [name, await read(name, value)]),
-    ),
-  );
-}
-
-/** The configured upstreams, asked what they can do. One that is away is served all the same. */
-async function openUpstreams(
-  config: Config,
-  env: (name: string) => string | undefined,
-  options: GatewayOptions & { readonly via: string },
-): Promise<Upstream[]> {
-  const double = config.models.find((id) => Object.hasOwn(config.upstreams, id));
-  if (double !== undefined) {
-    throw new ConfigError("upstreams", `Invalid "upstreams": "${double}" is also among "models"`);
-  }
-  const tokenizers = new Map(
-    await Promise.all(
-      namedTokenizers(config).map(async (name) => {
-        const hub = () => hubOptions(config, env, options.onProgress);
-        const { path } = await resolveModelPath(name, { embeddedRoot, hub });
-        return [name, await loadTokenizer(path)] as const;
-      }),
-    ),
-  );
-  const host = upstreamHost(options.log ?? (() => {}), options);
-  const created = Math.floor(Date.now() / 1000);
-  const upstreams = createUpstreams(config, host, { env, tokenizers, created });
-  await Promise.all(upstreams.map((upstream) => upstream.probe()));
-  for (const upstream of upstreams) upstream.watch();
-  return upstreams;
 }
 
 let served: Promise<Gateway> | undefined;

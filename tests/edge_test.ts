@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase no-console -- names as on the wire; the log is looked at
 /** The edge bundle, made by its task's own command, under Deno and under workerd. */
 import workerd from "workerd";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
