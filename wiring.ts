@@ -122,11 +122,13 @@ function readCalibrations({ calibrations }: Config): ReadonlyMap<string, Calibra
 /** What upstreams need of the platform. */
 export function upstreamHost(
   log: AppDeps["log"],
-  { fetch: send = fetch, via }: {
+  { fetch: send = fetch, via, turn }: {
     /** @default the platform's */
     readonly fetch?: UpstreamHost["fetch"];
     /** @default the process's */
     readonly via?: string;
+    /** @default the platform has nothing so quick */
+    readonly turn?: NonNullable<UpstreamHost["turn"]>;
   } = {},
 ): UpstreamHost {
   return {
@@ -141,6 +143,7 @@ export function upstreamHost(
       return () => clearTimeout(timer);
     },
     random: () => crypto.getRandomValues(new Uint32Array(1))[0]! / 4294967296,
+    ...turn ? { turn } : {},
     log: ({ level, event, upstream, replica, detail }) =>
       log({ level, event, upstream, replica, ...detail === undefined ? {} : { detail } }),
   };

@@ -53,6 +53,7 @@ export function createUpstreamEngine(caller: Caller, facts: () => UpstreamFacts)
     meter.promptTokens += promptTokens;
     meter.cachedTokens += cachedTokens;
   };
+  const { turn: soon = (run) => void setTimeout(run, 0) } = caller.host;
   const turn = new NextTurn<GenerateAsk>(soon, (asks) => {
     const { kind, profile, contextLength } = facts();
     const most = profile.n ? MOST_CHOICES : 1;
@@ -75,12 +76,6 @@ export function createUpstreamEngine(caller: Caller, facts: () => UpstreamFacts)
     },
     generate: (ask) => new Promise((resolve) => turn.add({ ...ask, resolve })),
   };
-}
-
-/** The next turn of the event loop; `setTimeout` where the platform has nothing quicker. */
-function soon(run: () => void): void {
-  if (typeof setImmediate === "function") setImmediate(run);
-  else setTimeout(run, 0);
 }
 
 /** Asks of one request that differ in nothing but their seeds, at most `most` together. */

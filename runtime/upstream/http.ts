@@ -249,8 +249,6 @@ const AHEAD = 256;
 const RUSH_MS = 1;
 const RUSH_TURNS = 12;
 
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 function reading(
   { id, host, timeouts }: CallContext,
   body: ReadableStream<Uint8Array>,
@@ -305,10 +303,10 @@ function reading(
   signal.addEventListener("abort", () => fail(signal.reason), { once: true });
   return {
     async read(mayWait) {
-      const isRush = mayWait && host.now() - givenMs < RUSH_MS;
+      const isRush = mayWait && host.turn && host.now() - givenMs < RUSH_MS;
       for (let turn = 0; isRush && turn < RUSH_TURNS && !isOver && !failed; turn++) {
         if (!isPumping) void pump();
-        await nextTurn();
+        await new Promise<void>((resolve) => host.turn?.(resolve));
       }
       for (;;) {
         if (events.length > 0) {

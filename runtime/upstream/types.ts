@@ -135,6 +135,11 @@ export interface UpstreamHost {
   wallMs(): number;
   /** Calls `run` once after `ms`, unless the returned function is called first. */
   after(ms: number, run: () => void): () => void;
+  /**
+   * Calls `run` in the next turn of the event loop, within microseconds. Absent where the platform has
+   * nothing so quick: asks are then joined by a timer, and events do not wait for each other.
+   */
+  turn?(run: () => void): void;
   /** Uniform in [0, 1), for jitter. */
   random(): number;
   /** Told about replicas that fail and recover. Never given keys, addresses or text. */
