@@ -12,6 +12,8 @@ type SampleWant = Extract<Want, { readonly kind: "sample" }>;
 
 /** Steps that are guessed at once at most: what one wait for the device (11 ms) is worth. */
 const MOST = 16;
+/** Steps without a guess after a wrong one, so that little is computed in vain where guesses fail. */
+const PAUSE = 3;
 
 /** The step that was just recorded. */
 export interface RecordedStep {
@@ -34,6 +36,7 @@ export class RunAhead {
   #drawn: readonly number[] = [];
   /** How many to guess: doubled when all were right. */
   #depth = 1;
+  #pause = 0;
 
   constructor(backend: Backend, pageSize: number) {
     this.#backend = backend;
@@ -72,6 +75,10 @@ export class RunAhead {
     if (runAhead === undefined || !batch.rows.every(isPlain) || batch.signals?.length) {
       return undefined;
     }
+    if (this.#pause > 0) {
+      this.#pause--;
+      return undefined;
+    }
     const room = Math.min(...batch.rows.map((row) => this.#roomOf(row)));
     const times = Math.min(room, this.#depth, MOST);
     if (times <= 0 || draws.length !== batch.rows.length) return undefined;
@@ -95,6 +102,7 @@ export class RunAhead {
 
   #drop(wasRight: boolean): void {
     this.#depth = wasRight ? Math.min(MOST, 2 * this.#depth) : 1;
+    this.#pause = wasRight ? 0 : PAUSE;
     this.#base = undefined;
     this.#guesses = [];
   }
