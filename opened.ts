@@ -87,7 +87,10 @@ export async function openUpstreams(
       }),
     ),
   );
-  const host = upstreamHost(options.log ?? (() => {}), options);
+  const host = upstreamHost(options.log ?? (() => {}), {
+    ...options,
+    turn: (run) => void setImmediate(run),
+  });
   const created = Math.floor(Date.now() / 1000);
   const upstreams = createUpstreams(config, host, { env, tokenizers, created });
   await Promise.all(upstreams.map((upstream) => upstream.probe()));

@@ -44,6 +44,7 @@ export function testHost(fetch: UpstreamHost["fetch"]): TestHost {
     wallMs: () => 1_700_000_000_000 + clock.monotonicMs(),
     after: (ms, run) => clock.after(ms, run),
     random: () => chances.shift() ?? 0,
+    turn: (run) => void setImmediate(run),
     log: (event) => void events.push(event),
   };
 }
