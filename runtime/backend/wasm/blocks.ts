@@ -1,5 +1,5 @@
 /**
- * Quantised weights in memory: blocks of four rows by 32 columns as kernels/linear_blocks.ts reads
+ * Quantised weights in memory: panels of 16 rows as kernels/linear_blocks.ts reads
  * them, made from the blocks of a GGUF file, whose integers and scales are kept, or from f32 values,
  * which become such blocks first.
  */
@@ -7,7 +7,7 @@ import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
 import type { QuantizedDType, RowSource } from "../backend.ts";
 import type { Heap } from "./heap.ts";
-import { WEIGHT_BYTES } from "./kernels/linear_blocks.ts";
+import { PANEL_ROWS, WEIGHT_BYTES } from "./kernels/linear_blocks.ts";
 import type { Kernels } from "./kernels/mod.ts";
 import { FILE_BYTES } from "./kernels/pack.ts";
 
@@ -18,8 +18,8 @@ const CHUNK_BYTES = 1 << 20;
 
 interface Format {
   readonly pack: "packQ8" | "packQ4";
-  /** Writes 32 values as a block of a file. */
-  encode(values: Float32Array, into: DataView, at: number): void;
+  /** Writes the 32 values from index `from` as a block of a file. */
+  encode(values: Float32Array, from: number, into: DataView, at: number): void;
   /** One integer of row `lane`, column k of the packed block at `at`. */
   get(bytes: Uint8Array, at: number, lane: number, k: number): number;
 }
@@ -27,12 +27,12 @@ interface Format {
 /** -127 .. 127 in 8 bits: the largest value becomes 127. As ggml's Q8_0. */
 const q8: Format = {
   pack: "packQ8",
-  encode(values, into, at) {
+  encode(values, from, into, at) {
     let most = 0;
-    for (let k = 0; k < BLOCK; k++) most = Math.max(most, Math.abs(values[k]!));
+    for (let k = 0; k < BLOCK; k++) most = Math.max(most, Math.abs(values[from + k]!));
     const scale = writeScale(into, at, most / 127);
     for (let k = 0; k < BLOCK; k++) {
-      into.setInt8(at + 2 + k, divide(values[k]!, scale, -127, 127));
+      into.setInt8(at + 2 + k, divide(values[from + k]!, scale, -127, 127));
     }
   },
   get: (bytes, at, lane, k) => (bytes[at + 8 + 16 * (k >> 2) + 4 * lane + (k & 3)]! << 24) >> 24,
@@ -41,15 +41,15 @@ const q8: Format = {
 /** -8 .. 7 in 4 bits: the value farthest from 0 becomes -8. As ggml's Q4_0. */
 const q4: Format = {
   pack: "packQ4",
-  encode(values, into, at) {
+  encode(values, from, into, at) {
     let extreme = 0;
-    for (let k = 0; k < BLOCK; k++) {
+    for (let k = from; k < from + BLOCK; k++) {
       if (Math.abs(values[k]!) > Math.abs(extreme)) extreme = values[k]!;
     }
     const scale = writeScale(into, at, extreme / -8);
     for (let k = 0; k < BLOCK / 2; k++) {
-      const low = divide(values[k]!, scale, -8, 7) + 8;
-      const high = divide(values[k + BLOCK / 2]!, scale, -8, 7) + 8;
+      const low = divide(values[from + k]!, scale, -8, 7) + 8;
+      const high = divide(values[from + k + BLOCK / 2]!, scale, -8, 7) + 8;
       into.setUint8(at + 2 + k, low | (high << 4));
     }
   },
@@ -72,6 +72,9 @@ function divide(value: number, scale: number, least: number, most: number): numb
   return Math.min(most, Math.max(least, q));
 }
 
+const panelBytes = (dtype: QuantizedDType, cols: number): number =>
+  PANEL_ROWS / 4 * (cols / BLOCK) * WEIGHT_BYTES[dtype];
+
 /** @throws {ShapeError} if a row is not a whole number of blocks */
 export function blockBytes(dtype: QuantizedDType, shape: readonly number[]): number {
   const [rows, cols] = shape;
@@ -81,7 +84,7 @@ export function blockBytes(dtype: QuantizedDType, shape: readonly number[]): num
       `weights need a multiple of ${BLOCK} columns, shape is [${shape.join(", ")}]`,
     );
   }
-  return Math.ceil(rows / 4) * (cols / BLOCK) * WEIGHT_BYTES[dtype];
+  return Math.ceil(rows / PANEL_ROWS) * panelBytes(dtype, cols);
 }
 
 /**
@@ -116,20 +119,20 @@ export function packBlocks(
 ): void {
   if (rows * cols === 0) return;
   const perRow = cols / BLOCK, rowBytes = perRow * FILE_BYTES[dtype];
-  const each = Math.max(4, Math.floor(CHUNK_BYTES / rowBytes / 4) * 4);
-  const room = Math.min(each, Math.ceil(rows / 4) * 4) * rowBytes;
+  const whole = (count: number) => Math.ceil(count / PANEL_ROWS) * PANEL_ROWS;
+  const each = whole(CHUNK_BYTES / rowBytes);
+  const room = Math.min(each, whole(rows)) * rowBytes;
   const scratch = heap.take("weights being packed", room);
   try {
     for (let row = 0; row < rows; row += each) {
-      const count = Math.min(each, rows - row), groups = Math.ceil(count / 4);
-      const size = count * rowBytes;
+      const count = Math.min(each, rows - row), size = count * rowBytes;
       const bytes = source.kind === "gguf"
         ? source.rows(row, count)
         : encode(dtype, source.rows(row, count));
       heap.bytes.set(bytes, scratch);
-      heap.bytes.fill(0, scratch + size, scratch + 4 * groups * rowBytes); // rows that fill up a group
-      const to = address + row / 4 * perRow * WEIGHT_BYTES[dtype];
-      kernels[formats[dtype].pack](scratch, to, groups, perRow);
+      heap.bytes.fill(0, scratch + size, scratch + whole(count) * rowBytes); // what fills up a panel
+      const to = address + row / PANEL_ROWS * panelBytes(dtype, cols);
+      kernels[formats[dtype].pack](scratch, to, whole(count) / PANEL_ROWS, perRow);
     }
   } finally {
     heap.give(scratch, room);
@@ -140,7 +143,7 @@ function encode(dtype: QuantizedDType, values: Float32Array): Uint8Array {
   const blocks = values.length / BLOCK, bytes = new Uint8Array(blocks * FILE_BYTES[dtype]);
   const view = new DataView(bytes.buffer);
   for (let b = 0; b < blocks; b++) {
-    formats[dtype].encode(values.subarray(b * BLOCK, (b + 1) * BLOCK), view, b * FILE_BYTES[dtype]);
+    formats[dtype].encode(values, b * BLOCK, view, b * FILE_BYTES[dtype]);
   }
   return bytes;
 }
@@ -154,8 +157,10 @@ export function unpackRow(
 ): void {
   const { bytes, floats } = heap;
   const perRow = cols / BLOCK, lane = row & 3;
+  const panel = address + Math.floor(row / PANEL_ROWS) * panelBytes(dtype, cols);
+  const groups = PANEL_ROWS / 4, group = (row >>> 2) % groups;
   for (let b = 0; b < perRow; b++) {
-    const at = address + ((row >>> 2) * perRow + b) * WEIGHT_BYTES[dtype];
+    const at = panel + (groups * b + group) * WEIGHT_BYTES[dtype];
     const scale = f16Values[bytes[at + 2 * lane]! | (bytes[at + 2 * lane + 1]! << 8)]!;
     for (let k = 0; k < BLOCK; k++) {
       floats[to + b * BLOCK + k] = scale * formats[dtype].get(bytes, at, lane, k);

@@ -3,6 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
 import { cut } from "./cut.ts";
+import { PANEL_ROWS } from "./kernels/linear_blocks.ts";
 import { X16, X8 } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
 import { once, type Step } from "./step.ts";
@@ -48,8 +49,6 @@ interface Operands {
   readonly outputs: number;
 }
 
-/** Outputs per part are a multiple of this: whole tiles of the kernels. */
-const PART = 16;
 /** What rounding a value costs, in multiplications. */
 const QUANTIZE_WORK = 16;
 
@@ -61,7 +60,7 @@ function multiplyF32(step: Step, { from, weight, bias, y, rows, depth, outputs }
     run(step, "linear", {
       x: source.address + 4 * depth * start,
       weight: weight.address,
-      groupBytes: 16 * depth,
+      panelBytes: 4 * PANEL_ROWS * depth,
       bias,
       y: y.address + 4 * outputs * start,
       rows: Math.min(block, rows - start),
@@ -96,7 +95,7 @@ function multiplyBlocks(
     run(step, weight.dtype === "q8" ? "linearQ8" : "linearQ4", {
       x: quantized + rowBytes * start,
       weight: weight.address,
-      groupBytes: weight.bytes / Math.ceil(outputs / 4),
+      panelBytes: weight.bytes / Math.ceil(outputs / PANEL_ROWS),
       bias,
       y: y.address + 4 * outputs * start,
       rows: Math.min(block, rows - start),
@@ -111,8 +110,8 @@ function multiplyBlocks(
 interface Call {
   readonly x: number;
   readonly weight: number;
-  /** Bytes of four outputs' weights. */
-  readonly groupBytes: number;
+  /** Bytes of PANEL_ROWS outputs' weights. */
+  readonly panelBytes: number;
   readonly bias: number;
   readonly y: number;
   readonly rows: number;
@@ -125,10 +124,10 @@ interface Call {
 
 /** Runs the kernel, cut by outputs. */
 function run(step: Step, kernel: "linear" | "linearQ8" | "linearQ4", call: Call): void {
-  const { x, weight, groupBytes, bias, y, rows, depth, terms, outputs } = call;
-  const parts = cut(step, outputs, PART, rows * terms).map(({ from, count }) => [
+  const { x, weight, panelBytes, bias, y, rows, depth, terms, outputs } = call;
+  const parts = cut(step, outputs, PANEL_ROWS, rows * terms).map(({ from, count }) => [
     x,
-    weight + from / 4 * groupBytes,
+    weight + from / PANEL_ROWS * panelBytes,
     bias === 0 ? 0 : bias + 4 * from,
     y + 4 * from,
     rows,

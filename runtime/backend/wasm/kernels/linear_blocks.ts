@@ -4,6 +4,13 @@ import { type Func, type Kernel, kernel, type Local, type Params } from "../emit
 import { plus } from "./_exp.ts";
 import { X16, X8 } from "./quantize.ts";
 
+/**
+ * Rows whose blocks follow each other in turn, four rows at a time: however many of them a tile takes,
+ * weights are read as one stream. Several streams are many times slower out of memory.
+ */
+export const PANEL_ROWS = 16;
+const GROUPS = PANEL_ROWS / 4;
+
 /** Bytes of four rows of 32 weights: 4 x f16 scale, then the integers. */
 export const WEIGHT_BYTES = { q8: 136, q4: 72 } as const;
 const SCALES = 8;
@@ -46,7 +53,8 @@ interface Format {
 
 /** A few columns of a block. */
 interface BlockStep {
-  weights(f: Func, weight: Local<"i32">, c: Constants): readonly Operand[];
+  /** @param at byte of the group's block from `weight` on */
+  weights(f: Func, weight: Local<"i32">, at: number, c: Constants): readonly Operand[];
   /** Vectors of one row of x. */
   x(f: Func, row: Local<"i32">): readonly Local<"v128">[];
 }
@@ -64,7 +72,7 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
  *
  * Source   blocks of 32 as in ggml's Q8_0; four rows side by side, so that most of a dot product
  *          needs no sum over lanes
- * Shapes   x [rows, blocks] from `quantize16`; weight [groups, blocks] of 136 bytes: 4 x f16 scale, 8
+ * Shapes   x [rows, blocks] from `quantize16`; weight [panels, blocks, 4] of 136 bytes: 4 x f16 scale, 8
  *          words of 16 x i8, whose byte 4r + j belongs to row r and to column j of the word; bias, y
  *          as in `linear`
  * Types    i16 products of pairs, added in i32, exact; scales and sums over blocks in f32
@@ -77,9 +85,9 @@ const q8: Format = {
   weightBytes: WEIGHT_BYTES.q8,
   ...wide(
     range(8).map((u) => ({
-      weights: (f, weight) =>
+      weights: (f, weight, at) =>
         range(2).map((sum) => ({
-          value: f.local("v128", v128.load8x8S(weight, SCALES + 16 * u + 8 * sum)),
+          value: f.local("v128", v128.load8x8S(weight, at + SCALES + 16 * u + 8 * sum)),
           part: 0,
           sum,
         })),
@@ -92,7 +100,7 @@ const q8: Format = {
  * linear_q4_strict: as linear_q8, with 4-bit weights; for engines without relaxed SIMD.
  *
  * Source   blocks of 32 as in ggml's Q4_0
- * Shapes   weight [groups, blocks] of 72 bytes: 4 x f16 scale, 4 words of weights + 8, word u with
+ * Shapes   weight [panels, blocks, 4] of 72 bytes: 4 x f16 scale, 4 words of weights + 8, word u with
  *          columns 8u to 8u + 3 in its low and 8u + 4 to 8u + 7 in its high halves of bytes
  * Types    as linear_q8
  * Order    as linear_q8
@@ -103,8 +111,8 @@ const q4Strict: Format = {
   weightBytes: WEIGHT_BYTES.q4,
   ...wide(
     range(4).map((u) => ({
-      weights: (f, weight, c) =>
-        nibblesAt(f, weight, u, c).flatMap((nibbles, part) => {
+      weights: (f, weight, at, c) =>
+        nibblesAt(f, weight, at + SCALES + 16 * u, c).flatMap((nibbles, part) => {
           const bytes = f.local("v128", i8x16.sub(nibbles, c.eights));
           return [
             { value: f.local("v128", i16x8.extendLowI8x16S(bytes)), part, sum: 0 },
@@ -132,11 +140,11 @@ const q4: Format = {
   name: "linear_q4",
   xBytes: X8.bytes,
   weightBytes: WEIGHT_BYTES.q4,
-  groups: { 4: 4, 2: 4, 1: 1 },
+  groups: { 4: 4, 2: 4, 1: 4 },
   sums: 1,
   steps: range(4).map((u) => ({
-    weights: (f, weight, c) =>
-      nibblesAt(f, weight, u, c).map((value, part) => ({ value, part, sum: 0 })),
+    weights: (f, weight, at, c) =>
+      nibblesAt(f, weight, at + SCALES + 16 * u, c).map((value, part) => ({ value, part, sum: 0 })),
     x(f, row) {
       // Engines may check the bounds of every access (Deno does): one load and two shuffles are less.
       const both = f.local("v128", v128.load64Splat(row, 8 * u));
@@ -159,14 +167,14 @@ function spread(x: Local<"v128">, lane: number): Expr<"v128"> {
   return i8x16.shuffle(x, x, lanes(lane, lane, lane, lane));
 }
 
-/** Low and high halves of the bytes of word u. */
+/** Low and high halves of the bytes of a word. */
 function nibblesAt(
   f: Func,
   weight: Local<"i32">,
-  u: number,
+  at: number,
   { nibbles }: Constants,
 ): readonly Local<"v128">[] {
-  const word = f.local("v128", v128.load(weight, SCALES + 16 * u));
+  const word = f.local("v128", v128.load(weight, at));
   return [word, i16x8.shrU(word, i32.const(4))].map((x) => f.local("v128", v128.and(x, nibbles)));
 }
 
@@ -174,7 +182,7 @@ function nibblesAt(
 function wide(steps: Format["steps"]): Omit<Format, "name" | "weightBytes"> {
   return {
     xBytes: X16.bytes,
-    groups: { 4: 1, 2: 1, 1: 1 },
+    groups: { 4: 1, 2: 2, 1: 4 },
     sums: 2,
     steps,
     products: i32x4.dotI16x8S,
@@ -233,42 +241,35 @@ function build(format: Format): Kernel {
       halfUnit: f.local("v128", f32x4.const(2 ** 112)),
     };
     const { n, r } = parts;
-    const groupBytes = f.local("i32", i32.mul(blocks, i32.const(format.weightBytes)));
-    const most = Math.max(...Object.values(format.groups));
-    const whole = f.local("i32", i32.and(outputs, i32.const(-4 * most)));
-    const column = (all: number) => {
+    const panelBytes = f.local("i32", i32.mul(blocks, i32.const(GROUPS * format.weightBytes)));
+    f.loop(n, outputs, PANEL_ROWS, () => {
       f.set(r, i32.const(0));
       for (const height of HEIGHTS) {
-        const groups = Math.min(all, format.groups[height]);
+        const groups = format.groups[height];
         const start = f.local("i32", r), end = f.local("i32", i32.and(rows, i32.const(-height)));
-        for (let first = 0; first < all; first += groups) {
+        for (let first = 0; first < GROUPS; first += groups) {
           f.set(r, start);
-          const shape = { height, first, groups };
-          f.loop(r, end, height, () => tile(f, { ...parts, groupBytes }, shape));
+          f.loop(r, end, height, () => tile(f, parts, { height, first, groups }));
         }
       }
-      f.advance(weight, i32.mul(groupBytes, i32.const(all)));
-    };
-    if (most > 1) f.loop(n, whole, 4 * most, () => column(most));
-    f.loop(n, outputs, 4, () => column(1));
+      f.advance(weight, panelBytes);
+    });
   });
 }
 
-/** `height` rows by `groups` groups of four outputs from number `first` on, 0 being at `weight`. */
+/** `height` rows by `groups` groups of four outputs of a panel, from number `first` on. */
 function tile(
   f: Func,
-  parts: Parts & { readonly groupBytes: Local<"i32"> },
+  parts: Parts,
   { height, first, groups }: Readonly<Record<"height" | "first" | "groups", number>>,
 ): void {
-  const { format, x, r, rowBytes, blocks, groupBytes } = parts;
+  const { format, x, r, rowBytes, blocks } = parts;
   const xs = range(height).map((i) => f.local("i32", plus(x, i32.mul(plus(r, i), rowBytes))));
-  const ws = range(groups).map((g) =>
-    f.local("i32", plus(parts.weight, i32.mul(groupBytes, i32.const(first + g))))
-  );
+  const w = f.local("i32", parts.weight);
+  const ats = range(groups).map((g) => (first + g) * format.weightBytes);
   const cells = xs.flatMap((row, i) =>
-    ws.map((w, g) => ({
+    ats.map((_, g) => ({
       row,
-      w,
       g,
       i,
       total: f.local("v128", v128.zero),
@@ -279,7 +280,7 @@ function tile(
   f.loop(b, blocks, 1, () => {
     const isFresh = new Set(cells.flatMap(({ sums }) => sums));
     for (const step of format.steps) {
-      const operands = ws.map((w) => step.weights(f, w, parts));
+      const operands = ats.map((at) => step.weights(f, w, at, parts));
       for (const [i, row] of xs.entries()) {
         const values = step.x(f, row);
         for (const { g, sums } of cells.filter((cell) => cell.i === i)) {
@@ -290,14 +291,14 @@ function tile(
         }
       }
     }
-    const scales = ws.map((w) => f.local("v128", scalesAt(w, parts)));
+    const scales = ats.map((at) => f.local("v128", scalesAt(w, at, parts)));
     for (const { row, g, total, sums } of cells) {
       const exact = f32x4.convertI32x4S(format.total(row, sums));
       const scale = f32x4.mul(scales[g]!, v128.load32Splat(row, format.scale));
       f.set(total, f32x4.add(total, f32x4.mul(exact, scale)));
     }
     for (const pointer of xs) f.advance(pointer, format.xBytes);
-    for (const pointer of ws) f.advance(pointer, format.weightBytes);
+    f.advance(w, GROUPS * format.weightBytes);
   });
   for (const g of range(groups)) {
     store(f, parts, first + g, cells.filter((cell) => cell.g === g).map((cell) => cell.total));
@@ -305,8 +306,8 @@ function tile(
 }
 
 /** Four f16 as f32, exact: exponent and fraction in place, then times 2^(127 - 15). */
-function scalesAt(weight: Local<"i32">, { halfBits, halfUnit }: Parts): Expr<"v128"> {
-  const shifted = i32x4.shl(v128.load16x4S(weight), i32.const(13));
+function scalesAt(weight: Local<"i32">, at: number, { halfBits, halfUnit }: Parts): Expr<"v128"> {
+  const shifted = i32x4.shl(v128.load16x4S(weight, at), i32.const(13));
   return f32x4.mul(v128.and(shifted, halfBits), halfUnit);
 }
 
@@ -321,18 +322,20 @@ function store(
   const left = f.local("i32", i32.sub(outputs, first));
   const offset = f.local("i32", i32.shl(first, i32.const(2)));
   const out = f.local("i32", plus(plus(y, i32.mul(r, yBytes)), offset));
-  f.if(bias, () => f.set(add, v128.load(plus(bias, offset))));
-  for (const sum of sums) {
-    f.set(sum, f32x4.add(sum, add));
-    f.if(
-      i32.geU(left, i32.const(4)),
-      () => f.store(out, sum),
-      () => {
-        for (let lane = 0; lane < 3; lane++) {
-          f.if(i32.gtU(left, i32.const(lane)), () => f.storeLane(out, sum, lane, 4 * lane));
-        }
-      },
-    );
-    f.advance(out, yBytes);
-  }
+  f.if(i32.ltU(first, outputs), () => {
+    f.if(bias, () => f.set(add, v128.load(plus(bias, offset))));
+    for (const sum of sums) {
+      f.set(sum, f32x4.add(sum, add));
+      f.if(
+        i32.geU(left, i32.const(4)),
+        () => f.store(out, sum),
+        () => {
+          for (let lane = 0; lane < 3; lane++) {
+            f.if(i32.gtU(left, i32.const(lane)), () => f.storeLane(out, sum, lane, 4 * lane));
+          }
+        },
+      );
+      f.advance(out, yBytes);
+    }
+  });
 }
