@@ -239,6 +239,40 @@ export async function readBounded(
   }
 }
 
+/** Bytes per read. */
+const BUFFER = 16 * 1024;
+
+/** Reads a body. What it gives is good until the next read. */
+function openReader(body: ReadableStream<Uint8Array>) {
+  const bytewise = openByteReader(body);
+  if (!bytewise) {
+    const plain = body.getReader();
+    return { read: async () => (await plain.read()).value, cancel: () => plain.cancel() };
+  }
+  // One buffer over and over: otherwise every read, be it of one token, costs a fresh one of 64 KiB.
+  let buffer = new ArrayBuffer(BUFFER);
+  return {
+    async read(): Promise<Uint8Array | undefined> {
+      const { value, done } = await bytewise.read(new Uint8Array(buffer));
+      if (value) buffer = value.buffer;
+      return done ? undefined : value;
+    },
+    cancel: () => bytewise.cancel(),
+  };
+}
+
+/** Undefined for streams that do not fill the reader's own buffers. */
+function openByteReader(
+  body: ReadableStream<Uint8Array>,
+): ReadableStreamBYOBReader | undefined {
+  try {
+    return body.getReader({ mode: "byob" });
+  } catch (error) {
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
 /** Events read ahead of the consumer. */
 const AHEAD = 256;
 /**
@@ -258,7 +292,7 @@ function reading(
     readonly close: () => void;
   },
 ): CallStream {
-  const reader = body.getReader();
+  const reader = openReader(body);
   const parser = createSseParser();
   const { signal } = control;
   let idleMs = timeouts.idleMs;
@@ -280,12 +314,12 @@ function reading(
     silence.waiting();
     try {
       while (!isOver && !failed && events.length < AHEAD) {
-        const { done, value } = await reader.read();
-        if (done) {
+        const bytes = await reader.read();
+        if (!bytes) {
           isOver = true;
         } else {
           const { lines } = parser;
-          const more = parser.push(value);
+          const more = parser.push(bytes);
           for (const event of more) events.push(event);
           // A comment says that somebody works; single bytes that never make a line do not.
           if (parser.lines > lines) silence.waiting();
