@@ -9,6 +9,7 @@
 import type { ModelScores } from "../models/chart.ts";
 import { tableOfComparison } from "./cpu/table.ts";
 import { type KvReport, kvTable } from "./kv/_table.ts";
+import { qualityTable } from "./strategies/table.ts";
 import { listStrategies, type Strategy } from "../strategies/mod.ts";
 
 /** Generated parts of the README by name. */
@@ -16,6 +17,7 @@ export async function generatedParts(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ["strategies", strategyTable(listStrategies())],
     ["accuracy", await accuracyTable("models/eval.json")],
+    ["quality", await qualityTable()],
     ["bench", await benchTable("bench/results/")],
     ["cpu", await cpuTable("bench/results/")],
     ["kv", await kvPart("bench/results/kv.json")],
