@@ -1,6 +1,7 @@
 /** The files of a model: configuration, tokenizer, weights. */
 import { NotFoundError } from "./errors.ts";
 import { type Gguf, openGguf } from "./formats/gguf.ts";
+import type { MetadataOptions } from "./formats/gguf_metadata.ts";
 import { openSafetensors } from "./formats/safetensors.ts";
 import { openShardedSafetensors } from "./formats/safetensors_sharded.ts";
 import type { WeightSource } from "./formats/weights.ts";
@@ -55,7 +56,7 @@ export async function loadTokenizer(path: string): Promise<Vocab> {
 
 /** The same without the tokenizer. @throws {FormatError | NotFoundError} */
 export async function openWeightFiles(path: string): Promise<WeightFiles> {
-  if (isGguf(path)) return openGgufWith(path, () => ({}));
+  if (isGguf(path)) return openGgufWith(path, () => ({}), { without: "tokenizer." });
   const { folder, file } = splitPath(path);
   const config = configFromJson(await readText(folder, "config.json"));
   return { config, weights: await openWeights(folder, file) };
@@ -91,8 +92,12 @@ function splitPath(path: string): { readonly folder: string; readonly file?: str
   return { folder: path.slice(0, path.lastIndexOf("/") + 1), file: path };
 }
 
-function openGgufWith<T>(path: string, more: (gguf: Gguf) => T): WeightFiles & T {
-  const gguf = openGguf(path);
+function openGgufWith<T>(
+  path: string,
+  more: (gguf: Gguf) => T,
+  options: MetadataOptions = {},
+): WeightFiles & T {
+  const gguf = openGguf(path, options);
   try {
     return { config: configFromGguf(gguf.metadata, gguf), weights: gguf, ...more(gguf) };
   } catch (error) {

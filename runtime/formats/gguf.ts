@@ -8,7 +8,13 @@
  * beyond its padding are refused.
  */
 import { type GgmlType, ggmlTypeName, ggmlTypes } from "./ggml_types.ts";
-import { type GgufMetadata, readMetadata, readPairCount, readString } from "./gguf_metadata.ts";
+import {
+  type GgufMetadata,
+  type MetadataOptions,
+  readMetadata,
+  readPairCount,
+  readString,
+} from "./gguf_metadata.ts";
 import { quote } from "./json.ts";
 import { readWeights } from "./quants.ts";
 import { type ByteSource, Cursor, fileSource } from "./reader.ts";
@@ -39,8 +45,8 @@ export interface Gguf extends Required<WeightSource> {
 }
 
 /** Opens the file at `path`. @throws {FormatError} see {@link readGguf} */
-export function openGguf(path: string): Gguf {
-  return readGguf(fileSource(path));
+export function openGguf(path: string, options: MetadataOptions = {}): Gguf {
+  return readGguf(fileSource(path), options);
 }
 
 /**
@@ -49,12 +55,12 @@ export function openGguf(path: string): Gguf {
  *
  * @throws {FormatError} if the file is not a complete, well-formed GGUF file of version 2 or 3
  */
-export function readGguf(source: ByteSource): Gguf {
+export function readGguf(source: ByteSource, options: MetadataOptions = {}): Gguf {
   try {
     const cursor = new Cursor(source);
     const version = readVersion(cursor);
     const tensorCount = cursor.count("tensor count", MIN_TENSOR_BYTES, MAX_TENSORS);
-    const metadata = readMetadata(cursor, readPairCount(cursor), source.name);
+    const metadata = readMetadata(cursor, readPairCount(cursor), source.name, options);
     checkNotSplit(metadata, cursor);
     const alignment = readAlignment(metadata, cursor);
     const tensors = readTensors(cursor, tensorCount, source.size);

@@ -83,20 +83,40 @@ export function readPairCount(cursor: Cursor): number {
   return cursor.count("metadata pair count", MIN_PAIR_BYTES, MAX_PAIRS);
 }
 
+/** What of the metadata is wanted. */
+export interface MetadataOptions {
+  /**
+   * Keys that start so are left out, and the strings of their arrays are not even decoded: a vocabulary
+   * takes tens of megabytes. @default everything is read
+   */
+  readonly without?: string;
+}
+
 /**
  * Reads `pairs` pairs.
  *
  * @throws {FormatError} on anything malformed, a duplicate key or a cap exceeded
  */
-export function readMetadata(cursor: Cursor, pairs: number, source: string): GgufMetadata {
+export function readMetadata(
+  cursor: Cursor,
+  pairs: number,
+  source: string,
+  { without }: MetadataOptions = {},
+): GgufMetadata {
   const entries = new Map<string, GgufEntry>();
+  const leftOut = new Set<string>();
   const budget: Budget = { stringBytes: MAX_STRING_BYTES, arrayItems: MAX_ARRAY_ITEMS };
   for (let i = 0; i < pairs; i++) {
     const start = cursor.offset;
     const key = readString(cursor, `key of metadata pair ${i}`, budget, MAX_KEY_BYTES);
     if (key === "") throw cursor.error(`key of metadata pair ${i} is empty`, start);
-    if (entries.has(key)) throw cursor.error(`duplicate metadata key ${quote(key)}`, start);
-    entries.set(key, readEntry(cursor, `metadata ${quote(key)}`, budget));
+    if (entries.has(key) || leftOut.has(key)) {
+      throw cursor.error(`duplicate metadata key ${quote(key)}`, start);
+    }
+    const isLeftOut = without !== undefined && key.startsWith(without);
+    const entry = readEntry(cursor, `metadata ${quote(key)}`, budget, isLeftOut);
+    if (isLeftOut) leftOut.add(key);
+    else entries.set(key, entry);
   }
   return lookUp(entries, source);
 }
@@ -113,13 +133,16 @@ export function readString(
   return cursor.utf8(length, field);
 }
 
-function readEntry(cursor: Cursor, field: string, budget: Budget): GgufEntry {
+/** @param skips whether an array of strings is walked over only and comes back empty */
+function readEntry(cursor: Cursor, field: string, budget: Budget, skips: boolean): GgufEntry {
   const type = readType(cursor, field);
   if (type !== "array") return { type, value: readScalar(cursor, type, field, budget) };
   const start = cursor.offset;
   const itemType = readType(cursor, `items of ${field}`);
   if (itemType === "array") throw cursor.error(`${field} is an array of arrays`, start);
-  return { type, itemType, value: readArray(cursor, itemType, field, budget) };
+  if (skips && itemType === "string") skipStrings(cursor, field, budget);
+  const value = skips && itemType === "string" ? [] : readArray(cursor, itemType, field, budget);
+  return { type, itemType, value };
 }
 
 function readType(cursor: Cursor, field: string): GgufTypeName {
@@ -175,6 +198,16 @@ function readArray(cursor: Cursor, type: ItemType, field: string, budget: Budget
     return Array.from({ length: count }, () => readString(cursor, field, budget));
   }
   return new arrayOf[type](cursor.bytes(count * itemBytes, field).buffer);
+}
+
+function skipStrings(cursor: Cursor, field: string, budget: Budget): void {
+  const count = cursor.count(`length of ${field}`, 8, budget.arrayItems);
+  budget.arrayItems -= count;
+  for (let i = 0; i < count; i++) {
+    const length = cursor.size(`length of ${field}`, budget.stringBytes);
+    budget.stringBytes -= length;
+    cursor.skip(length, field);
+  }
 }
 
 const isSafe = (value: bigint): boolean =>

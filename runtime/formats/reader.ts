@@ -223,6 +223,12 @@ export class Cursor {
     return out;
   }
 
+  /** Moves past `length` bytes. */
+  skip(length: number, field: string): void {
+    this.#need(length, field);
+    this.#offset += length;
+  }
+
   /** The next `length` bytes as UTF-8; a byte order mark is kept, malformed text is refused. */
   utf8(length: number, field: string): string {
     const start = this.#offset;

@@ -155,3 +155,24 @@ for (const { name, model, tokens, first } of vocabularies) {
     assertEquals(file.metadata.numbers("tokenizer.ggml.token_type")?.length, tokens);
   });
 }
+
+Deno.test("readGguf() leaves out keys that are not wanted, and refuses what is wrong with them", () => {
+  const pairs: GgufPair[] = [
+    { key: "tokenizer.tokens", type: "string", value: ["a", "", "zwölf"] },
+    { key: "tokenizer.types", type: "i32", value: [1, 2, 3] },
+    { key: "tokenizer.model", type: "string", value: "gpt2" },
+    { key: "general.tags", type: "string", value: ["x", "y"] },
+  ];
+  const options = { without: "tokenizer." };
+  const open = (all: GgufPair[]) =>
+    readGguf(bytesSource(ggufBytes({ pairs: all }), "a.gguf"), options);
+  using file = open(pairs);
+  assertEquals([...file.metadata.keys()], ["general.tags"]);
+  assertEquals(file.metadata.strings("general.tags"), ["x", "y"]);
+  assertThrows(() => open([...pairs, pairs[0]!]), FormatError, "duplicate metadata key");
+  const bytes = ggufBytes({ pairs: pairs.slice(0, 1) });
+  for (let length = 24; length < bytes.length; length++) {
+    const cut = bytesSource(bytes.subarray(0, length), "a.gguf");
+    assertThrows(() => readGguf(cut, options), FormatError);
+  }
+});
