@@ -32,6 +32,9 @@ export class SharedStream {
   #stream: EventStream | undefined;
   #reading: Promise<void> | undefined;
   #isOver = false;
+  /** Tokens the upstream says it drew, and tokens seen. */
+  #told = 0;
+  #counted = 0;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(call: SharedCall, members: number) {
@@ -59,7 +62,7 @@ export class SharedStream {
   async #next(index: number): Promise<WirePiece | undefined> {
     const queue = this.#queues[index]!;
     while (queue.length === 0) {
-      if (this.#isOver) return undefined;
+      if (this.#isOver) return this.#correction(index);
       if (this.#failure) throw this.#failure.error;
       // Whoever finishes last also waits for the usage.
       if (!this.#unfinished.has(index) && this.#unfinished.size > 0) return undefined;
@@ -82,9 +85,21 @@ export class SharedStream {
     }
   }
 
+  /** Tokens that came several to an event, or as no text at all: told by the usage alone. */
+  #correction(index: number): WirePiece | undefined {
+    const count = this.#told - this.#counted;
+    if (count <= 0 || !this.#live.has(index)) return undefined;
+    this.#counted = this.#told;
+    return { index, text: "", count, tokens: undefined, logprobs: undefined, finish: undefined };
+  }
+
   #deal({ pieces, usage }: WireEvent): void {
-    if (usage) this.#call.used(usage);
+    if (usage) {
+      this.#call.used(usage);
+      this.#told = usage.completionTokens;
+    }
     for (const piece of pieces) {
+      this.#counted += piece.logprobs?.length ?? countOf(piece);
       if (piece.finish) this.#unfinished.delete(piece.index);
       if (!this.#live.has(piece.index)) continue;
       const queue = this.#queues[piece.index]!;

@@ -95,7 +95,7 @@ function requireOpen(isClosed: boolean): void {
 }
 
 function textPiece(
-  { text, count = 1, logprobs }: WirePiece,
+  { text, count = text === "" ? 0 : 1, logprobs }: WirePiece,
   { logprobs: isRead = true }: GenerateOptions,
 ) {
   const told = isRead ? logprobs : undefined;
@@ -104,7 +104,7 @@ function textPiece(
     logprob: told?.length === 1 ? told[0]!.logprob : NaN,
     top: [],
     text,
-    count: told?.length ?? (text === "" ? 0 : count),
+    count: told?.length ?? count,
     ...told ? { textLogprobs: told.map(textLogprob) } : {},
   } satisfies Sampled;
 }

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import {
   chatStream,
+  dataOf,
   fakeUpstream,
   type FakeUpstreamOptions,
   problem,
@@ -93,6 +94,27 @@ Deno.test("limits, stop strings and log-probabilities hold over an upstream", as
   const pieces = events.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? []);
   assertEquals(pieces.map(({ token }: Json) => token).join(""), "one two three");
   assertEquals(fake.open, 0);
+});
+
+Deno.test("tokens are counted as the upstream counts them, however it packs them into events", async () => {
+  const usage = { prompt_tokens: 7, completion_tokens: 12, total_tokens: 19 };
+  const { ask } = await overFake({
+    script: ({ body }) =>
+      body?.stream
+        ? sse([
+          ...chatStream(["one two ", "three"]).slice(0, -1),
+          dataOf({ choices: [], usage }),
+          "data: [DONE]\n\n",
+        ])
+        : undefined,
+  });
+  const body = await json(await ask());
+  assertEquals([body.usage.prompt_tokens, body.usage.completion_tokens], [7, 12]);
+  const events = await readEvents(
+    await ask({ stream: true, stream_options: { include_usage: true } }),
+  );
+  assertEquals(events.at(-1)!.usage.completion_tokens, 12);
+  assertEquals(streamedTexts(events), ["one two three"]);
 });
 
 Deno.test("n is one call where the engine has it, several where not; the answer has n choices", async () => {
