@@ -64,7 +64,8 @@ export function select(args: string[]): Selection & { readonly isWhole: boolean 
   const base = values.quick ? quick : everything;
   const selection = {
     ...base,
-    isWhole: args.length === 0, // what the README shows
+    // What the README shows.
+    isWhole: !values.quick && !values.shapes && !values.types && !values.threads,
     ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
     ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
     ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),

@@ -199,6 +199,13 @@ async function main(args: string[]): Promise<void> {
   const { report, lines } = createReport(environment);
   const progress = createProgress(files.flat().reduce((sum, one) => sum + weightOf(one), 0));
   const folder = await Deno.makeTempDir();
+  const what = selection.isWhole ? "cpu-comparison" : "cpu-part";
+  /** After each file, so that a run that is ended early leaves what it has. */
+  const save = async () => {
+    const plot = plotComparison(lines.map((line) => JSON.parse(line)));
+    await writeResult(environment, what, "svg", plot);
+    return await writeResult(environment, what, "jsonl", lines.join("\n") + "\n");
+  };
   try {
     await measureEmbedded(report);
     for (const settings of files) {
@@ -210,21 +217,14 @@ async function main(args: string[]): Promise<void> {
       const loaded = { path, file, fixedBytes };
       for (const setting of settings) await measure(setting, loaded, { report, progress });
       await Deno.remove(path);
+      await save();
     }
   } finally {
     progress.end();
     await Deno.remove(folder, { recursive: true });
   }
-  const what = selection.isWhole ? "cpu-comparison" : "cpu-part";
-  const file = await writeResult(environment, what, "jsonl", lines.join("\n") + "\n");
-  await writeResult(
-    environment,
-    what,
-    "svg",
-    plotComparison(lines.map((line) => JSON.parse(line))),
-  );
   // deno-lint-ignore no-console
-  console.log(`wrote ${lines.length} results to ${file}`);
+  console.log(`wrote ${lines.length} results to ${await save()}`);
 }
 
 await main(Deno.args);
