@@ -41,7 +41,9 @@ export class ScopeState {
   readonly #model: KvModel;
   /** By prompt length. */
   readonly #schedules = new Map<number, KvSchedule>();
-  #held = 0;
+  /** Page -> the round of counting it was last seen in. */
+  readonly #seen: number[] = [];
+  #round = 0;
   readonly #onIdle: (scope: ScopeState) => void;
 
   /**
@@ -110,16 +112,25 @@ export class ScopeState {
     };
   }
 
-  /** Pages, or pieces of pages, that any sequence holds. */
+  /** Pages, or pieces of pages, that any sequence holds; shared ones once. */
   #heldPages(): number {
     if (this.sequences.size === 1) { for (const { kv } of this.sequences) return kv.heldCount; }
-    let all = 0;
-    for (const { kv } of this.sequences) all += kv.heldCount;
-    if (all <= this.#held) return 0; // not above what was counted as unshared
-    const distinct = new Set<number>();
-    for (const { kv } of this.sequences) for (const page of kv.held()) distinct.add(page);
-    this.#held = Math.max(this.#held, distinct.size);
-    return distinct.size;
+    const round = ++this.#round;
+    let held = 0;
+    for (const { kv } of this.sequences) {
+      for (const { plain, encoded } of kv.tables) {
+        for (const page of plain.pages) held += this.#isNew(page, round);
+        for (const page of encoded?.pages ?? []) held += this.#isNew(page, round);
+      }
+    }
+    return held;
+  }
+
+  /** 1 the first time a page is seen in a round. */
+  #isNew(page: number, round: number): 0 | 1 {
+    if (this.#seen[page] === round) return 0;
+    this.#seen[page] = round;
+    return 1;
   }
 
   readonly forkState = (state: unknown): unknown => this.policy.fork(state);

@@ -74,7 +74,8 @@ export class Settler {
     const byAge = [...rows].sort((a, b) => a.group.order - b.group.order);
     for (const planned of byAge) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();
-    for (const { group } of rows) group.leader.scope.countKv(group.leader, this.#pageBytes);
+    const last = new Map(rows.map(({ group: { leader } }) => [leader.scope, leader]));
+    for (const [scope, leader] of last) scope.countKv(leader, this.#pageBytes);
     rows.forEach(({ asks, to, isFinal, group }, r) => {
       for (const ask of group.asks) this.#failIfPolicyDid(ask);
       asks.forEach((ask, i) => ask.take(answers[r]![i]!, to, isFinal));
