@@ -41,6 +41,17 @@ async function problemOf(fast: FastReadback | undefined): Promise<string | undef
   return await fast.prove() ? undefined : "the proof failed";
 }
 
+/**
+ * Keeps Deno from falling back to OpenGL without a word where there is no Vulkan driver. To be called
+ * before the GPU is looked for; does nothing without the permission, or where the variable is set.
+ */
+export async function requireVulkan(): Promise<void> {
+  const variable = "DENO_WEBGPU_BACKEND";
+  const { state } = await Deno.permissions.query({ name: "env", variable });
+  if (Deno.build.os !== "linux" || state !== "granted") return;
+  if (Deno.env.get(variable) === undefined) Deno.env.set(variable, "vulkan");
+}
+
 /** The proof for this process. */
 export async function fastReadback(): Promise<FastReadback> {
   const path = Deno.execPath();

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- the command-line entry point
 /** `deno task serve`: flags, environment and configuration file in; a listening gateway out. */
-import { fastReadback } from "./gpu_readback.ts";
+import { fastReadback, requireVulkan } from "./gpu_readback.ts";
 import { type ConfigInput, createGateway, type Gateway, version } from "./mod.ts";
 import { readArgs, renderProgress, usage } from "./runtime/local.ts";
 import { ConfigError, parseConfig } from "./runtime/mod.ts";
@@ -61,6 +61,7 @@ async function main(args: readonly string[]): Promise<void> {
   const input = await configure(args);
   if (input === undefined) return console.log(usage());
   const encoder = new TextEncoder();
+  await requireVulkan();
   const gateway = await createGateway(input, {
     env: (name) => Deno.env.get(name),
     fastReadback: await fastReadback(),

@@ -115,6 +115,7 @@ export class Recorder {
   encode(encoder: GPUCommandEncoder): readonly Dispatch[] {
     const commands = this.#commands;
     this.#commands = [];
+    if (this.#paramCount + commands.length > PARAM_BLOCKS * PARAM_BUFFERS) this.#dropParams();
     const data = this.#data.flush();
     const last = new Map<Result, number>();
     commands.forEach(({ targets }, i) => {
@@ -201,7 +202,6 @@ export class Recorder {
     const key = `${spec.name} ${params.join(" ")}`;
     let block = this.#params.get(key);
     if (block === undefined) {
-      if (this.#paramCount === PARAM_BLOCKS * PARAM_BUFFERS) this.#dropParams();
       const at = this.#paramCount++;
       const index = Math.floor(at / PARAM_BLOCKS);
       this.#paramBuffers[index] ??= this.#memory.buffer(
@@ -216,9 +216,9 @@ export class Recorder {
     return block;
   }
 
-  /** Work of all shapes there ever were would grow without bound. Running steps keep the buffers. */
+  /** Blocks of all shapes there ever were would grow without bound. Their bind groups go with them. */
   #dropParams(): void {
-    for (const buffer of this.#paramBuffers.splice(0)) this.#memory.destroy(buffer);
+    for (const buffer of this.#paramBuffers.splice(0)) this.#memory.retire(buffer);
     this.#params.clear();
     this.#paramCount = 0;
   }
