@@ -104,7 +104,12 @@ function chatFormat(
 function wholeChoice(choice: Choice, withLogprobs: boolean, tokenIds: boolean) {
   return {
     index: choice.index,
-    message: { role: "assistant", content: choice.text, refusal: null },
+    message: {
+      role: "assistant",
+      content: choice.text,
+      refusal: null,
+      ...choice.reasoning ? { reasoning_content: choice.reasoning } : {},
+    },
     logprobs: withLogprobs ? chatLogprobs(choice.logprobs) : null,
     finish_reason: choice.reason,
     ...tokenIds ? { token_ids: choice.tokens } : {},
@@ -131,7 +136,8 @@ function chatChunks(
       const opening = chunk(choice, { role: "assistant", content: "" }, null);
       return choice === 0 ? { ...opening, ...promptIds() } : opening;
     },
-    text({ choice, text, tokens, logprobs }) {
+    text({ choice, text, tokens, logprobs, reasoning }) {
+      if (reasoning) return chunk(choice, { reasoning_content: reasoning }, null);
       if (text === "" && !logprobs && !(tokenIds && tokens.length > 0)) return undefined;
       return chunk(choice, { content: text }, null, {
         logprobs: logprobs ? chatLogprobs(logprobs) : null,

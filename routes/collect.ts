@@ -8,6 +8,8 @@ import type { Run } from "./merge_runs.ts";
 export interface Choice {
   readonly index: number;
   readonly text: string;
+  /** Empty where the model does not tell its thoughts apart. */
+  readonly reasoning?: string;
   readonly tokens: readonly TokenId[];
   /** Empty unless log-probabilities were asked for. */
   readonly logprobs: readonly TextLogprob[];
@@ -18,7 +20,13 @@ export interface Choice {
 export async function collect(
   run: Run<Results>,
 ): Promise<{ readonly choices: readonly Choice[]; readonly results: Results }> {
-  const open = new Map<number, { text: string; tokens: TokenId[]; logprobs: TextLogprob[] }>();
+  interface Parts {
+    text: string;
+    reasoning: string;
+    readonly tokens: TokenId[];
+    readonly logprobs: TextLogprob[];
+  }
+  const open = new Map<number, Parts>();
   const choices: Choice[] = [];
   while (true) {
     const { done, value } = await run.next();
@@ -27,11 +35,14 @@ export async function collect(
       return { choices, results: value };
     }
     let parts = open.get(value.choice);
-    if (!parts) open.set(value.choice, parts = { text: "", tokens: [], logprobs: [] });
+    if (!parts) {
+      open.set(value.choice, parts = { text: "", reasoning: "", tokens: [], logprobs: [] });
+    }
     if (value.type === "finish") {
       choices.push({ index: value.choice, ...parts, reason: value.reason });
     } else {
       parts.text += value.text;
+      parts.reasoning += value.reasoning ?? "";
       for (const token of value.tokens) parts.tokens.push(token);
       for (const logprob of value.logprobs ?? []) parts.logprobs.push(logprob);
     }

@@ -113,6 +113,8 @@ export interface Sampled extends TokenLogprob {
   readonly text?: string;
   /** How many tokens the text stands for. @default 1 */
   readonly count?: number;
+  /** What the model thought before this text, where an upstream tells it apart. */
+  readonly reasoning?: string;
   /** The text's tokens one by one, where they were asked for and the model tells them. */
   readonly textLogprobs?: readonly TextLogprob[];
 }

@@ -188,9 +188,11 @@ export function chunkOf(
   { models: { model }, logprobs }: DrawingContext,
 ): Chunk {
   if (!model.vocab) {
+    const reasoning = draws.map((sampled) => sampled.reasoning ?? "").join("");
     return {
       choice,
       text: draws.map((sampled) => sampled.text ?? "").join(""),
+      ...reasoning === "" ? {} : { reasoning },
       count: draws.reduce((sum, { count = 1 }) => sum + count, 0),
       ...logprobs === undefined
         ? {}

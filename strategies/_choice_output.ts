@@ -69,6 +69,10 @@ export class ChoiceOutput {
     if ("text" in chunk) {
       if (this.#done) return;
       this.#count += chunk.count;
+      const { reasoning } = chunk;
+      if (reasoning !== undefined) {
+        yield { type: "text", choice: this.#choice, text: "", tokens: [], reasoning };
+      }
       for (const piece of heldText(chunk)) {
         if (!this.#done) yield* this.#take(piece);
       }

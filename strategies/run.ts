@@ -71,6 +71,8 @@ export type RunEvent =
     readonly choice: number;
     /** Whole characters; may be empty when only tokens or log-probabilities are new. */
     readonly text: string;
+    /** What the model thought before the text, where it is told apart. */
+    readonly reasoning?: string;
     /** Tokens behind the text, without the one that stopped the choice. */
     readonly tokens: readonly TokenId[];
     /** Present exactly when the request asked for log-probabilities. Bytes joined equal the text's. */

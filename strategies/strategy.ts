@@ -99,6 +99,8 @@ export type Chunk =
       readonly text: string;
       /** How many tokens the text stands for. */
       readonly count: number;
+      /** What the model thought before the text. */
+      readonly reasoning?: string;
       /** Its tokens, where log-probabilities were asked for. */
       readonly textLogprobs?: readonly TextLogprob[];
     }

@@ -58,6 +58,7 @@ export const chatCompletionSchema = z.looseObject({
       role: z.literal("assistant"),
       content: z.string().nullable(),
       refusal: z.null(),
+      reasoning_content: z.string().optional(),
     }),
     logprobs: chatLogprobs,
     finish_reason: finishReason,
@@ -74,6 +75,7 @@ export const chatChunkSchema = z.looseObject({
     delta: z.strictObject({
       role: z.literal("assistant").optional(),
       content: z.string().optional(),
+      reasoning_content: z.string().optional(),
     }),
     logprobs: chatLogprobs,
     finish_reason: finishReason.nullable(),

@@ -242,7 +242,7 @@ function eventsOf(
         if (!event) return;
         held.push(event);
         characters += event.pieces.reduce((sum, { text }) => sum + text.length, 1);
-        if (event.pieces.some(({ text, finish }) => text !== "" || finish)) return;
+        if (event.pieces.some(says)) return;
       }
     },
     async next(): Promise<WireEvent | undefined> {
@@ -254,6 +254,10 @@ function eventsOf(
       if (!isOver) close(finished.size === choices ? "done" : "abandoned");
     },
   };
+}
+
+function says({ text, reasoning, finish }: WireEvent["pieces"][number]): boolean {
+  return text !== "" || reasoning !== undefined || finish !== undefined;
 }
 
 function asFailure(error: unknown, id: string): unknown {

@@ -112,14 +112,16 @@ export class SharedStream {
 
 /** One piece of neighbours, where nobody wants to know their tokens. */
 function merged(a: WirePiece | undefined, b: WirePiece): WirePiece | undefined {
+  if (b.reasoning !== undefined && a?.text !== "") return undefined; // thoughts come before their text
   if (!a || a.finish || a.logprobs || b.logprobs || a.tokens || b.tokens) return undefined;
   const count = countOf(a) + countOf(b);
-  return { ...b, text: a.text + b.text, count };
+  const reasoning = (a.reasoning ?? "") + (b.reasoning ?? "");
+  return { ...b, text: a.text + b.text, count, ...reasoning === "" ? {} : { reasoning } };
 }
 
 /** Events that carry text count, those that open or end a choice do not. */
-function countOf({ text, count = 1 }: WirePiece): number {
-  return text === "" ? 0 : count;
+function countOf({ text, reasoning, count = 1 }: WirePiece): number {
+  return text === "" && reasoning === undefined ? 0 : count;
 }
 
 /** Joins what is asked for before the next turn of the event loop. */

@@ -95,7 +95,7 @@ function requireOpen(isClosed: boolean): void {
 }
 
 function textPiece(
-  { text, count = text === "" ? 0 : 1, logprobs }: WirePiece,
+  { text, reasoning, count = text === "" && reasoning === undefined ? 0 : 1, logprobs }: WirePiece,
   { logprobs: isRead = true }: GenerateOptions,
 ) {
   const told = isRead ? logprobs : undefined;
@@ -105,6 +105,7 @@ function textPiece(
     top: [],
     text,
     count: told?.length ?? count,
+    ...reasoning === undefined ? {} : { reasoning },
     ...told ? { textLogprobs: told.map(textLogprob) } : {},
   } satisfies Sampled;
 }

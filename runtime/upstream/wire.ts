@@ -21,6 +21,8 @@ export interface WireLogprob extends WireCandidate {
 export interface WirePiece {
   readonly index: number;
   readonly text: string;
+  /** What the model thought before the text, where it is told apart. */
+  readonly reasoning?: string;
   /** How many events' text it is, where several came at once. @default 1 */
   readonly count?: number;
   readonly tokens: readonly TokenId[] | undefined;
@@ -105,9 +107,11 @@ function readChoice(value: unknown, kind: UpstreamKind, choices: number): WirePi
   if (!isFields(value)) throw new WireError("a choice is not an object");
   const index = value.index ?? 0;
   if (!isInteger(index, 0, choices - 1)) throw new WireError("a choice has an index out of range");
+  const reasoning = kind === "chat" ? deltaReasoning(value.delta) : "";
   return {
     index,
     text: kind === "chat" ? deltaText(value.delta) : textOf(value.text),
+    ...reasoning === "" ? {} : { reasoning },
     tokens: value.token_ids === undefined ? undefined : readTokens(value.token_ids),
     logprobs: readLogprobs(value.logprobs),
     finish: readFinish(value.finish_reason),
@@ -122,6 +126,11 @@ function deltaText(delta: unknown): string {
     throw new WireError("it calls a tool that nobody offered");
   }
   return textOf(delta.content);
+}
+
+/** llama.cpp, SGLang and DeepSeek call it one way, vLLM the other. */
+function deltaReasoning(delta: unknown): string {
+  return isFields(delta) ? textOf(delta.reasoning_content ?? delta.reasoning) : "";
 }
 
 function textOf(value: unknown): string {

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import {
   chatStream,
+  chunk,
   dataOf,
   fakeUpstream,
   type FakeUpstreamOptions,
@@ -298,4 +299,25 @@ Deno.test("a cascade from a local model to an upstream, and the other way round"
   const back = await ask("hash", "up", -0.2);
   assertEquals(back.decoding.served_by, ["hash"]);
   assertEquals(fake.open, 0);
+});
+
+Deno.test("what a reasoning model thinks is passed on apart from what it says", async () => {
+  for (const field of ["reasoning_content", "reasoning"]) {
+    const { ask } = await overFake({
+      script: ({ body }) =>
+        body?.stream
+          ? sse([
+            dataOf(chunk(0, { role: "assistant", [field]: "" })),
+            dataOf(chunk(0, { [field]: "let me " })),
+            dataOf(chunk(0, { [field]: "think" })),
+            ...chatStream(["four", "teen"]).slice(1),
+          ])
+          : undefined,
+    });
+    const { message } = (await json(await ask())).choices[0];
+    assertEquals([message.reasoning_content, message.content], ["let me think", "fourteen"]);
+    const events = await readEvents(await ask({ stream: true }));
+    const thoughts = events.map(({ choices }) => choices[0].delta.reasoning_content ?? "").join("");
+    assertEquals([thoughts, streamedTexts(events)], ["let me think", ["fourteen"]]);
+  }
 });
