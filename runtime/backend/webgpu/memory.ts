@@ -167,7 +167,8 @@ export class Memory implements Disposable {
     }
     if (this.#open !== undefined && this.#open.live === 0) this.destroy(this.#open.buffer);
     const wanted = Math.max(size, Math.min(this.#nextChunk, this.#chunkBytes));
-    const room = Math.max(size, Math.min(wanted, this.limit - this.#used));
+    // Near the end of the budget chunks are small again, and leave room for others.
+    const room = Math.max(size, Math.min(wanted, aligned((this.limit - this.#used) / 8)));
     this.#nextChunk = Math.min(this.#nextChunk * 16, this.#chunkBytes, LARGEST_CHUNK);
     return this.#open = { buffer: this.buffer(label, room, STORAGE), used: 0, live: 0 };
   }

@@ -24,7 +24,7 @@ import { canDraw, draw, drawnFrom } from "./draws.ts";
 import { GpuKvPool, gpuPool, pageBytesOf, type PoolHost } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
-import { Pipelines } from "./pipelines.ts";
+import { type Pipelines, pipelinesOf } from "./pipelines.ts";
 import { type Copy, Readback, type ReadbackMode } from "./readback.ts";
 import { type Dispatch, Recorder, run, stepData } from "./recorder.ts";
 import { RopeTables } from "./rope_table.ts";
@@ -115,7 +115,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     this.#memory = new Memory(device, options.memoryBytes ?? NO_LIMIT, this.bindingBytes, forget);
     const data = new StepData(this.#memory, device.queue);
     this.#recorder = new Recorder(device, this.#memory, data);
-    this.#pipelines = new Pipelines(device);
+    this.#pipelines = pipelinesOf(device);
     this.#readback = new Readback(gpu, options.readback ?? "ring");
     this.#stage = new Stage(
       gpu,

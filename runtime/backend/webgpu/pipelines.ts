@@ -1,4 +1,4 @@
-/** Compiled kernels of one device, by name and constants. */
+/** Compiled kernels of one device, by name and constants; all backends on a device share them. */
 import { type Constants, type KernelSpec, specialize } from "../../../shaders/mod.ts";
 import { EngineError } from "../../errors.ts";
 
@@ -71,6 +71,15 @@ export class Pipelines {
     }
     return known;
   }
+}
+
+const byDevice = new WeakMap<GPUDevice, Pipelines>();
+
+/** The kernels of a device. */
+export function pipelinesOf(device: GPUDevice): Pipelines {
+  let pipelines = byDevice.get(device);
+  if (pipelines === undefined) byDevice.set(device, pipelines = new Pipelines(device));
+  return pipelines;
 }
 
 /**

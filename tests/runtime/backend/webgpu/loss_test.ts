@@ -13,12 +13,17 @@ import { testWithGpu } from "../../../_webgpu.ts";
 
 const { config, shapes } = golden.cases["llama3-rope"];
 
-/** An engine whose device can be destroyed, and opens `failures` times in vain after that. */
+/**
+ * An engine whose device can be destroyed. The next one is there once `isBack` resolves, and opens
+ * `failures` times in vain.
+ */
 async function openEngine(failures: number) {
   const gpus: Gpu[] = [];
   const states: boolean[] = [];
+  const isBack = Promise.withResolvers<void>();
   let left = failures;
   const executor = await createRecoveringExecutor(async () => {
+    if (gpus.length > 0) await isBack.promise;
     if (gpus.length > 0 && left-- > 0) throw new Error("the driver is not back yet");
     const gpu = (await openGpu())!;
     gpus.push(gpu);
@@ -42,7 +47,7 @@ async function openEngine(failures: number) {
     };
   }, { onReady: (isReady) => states.push(isReady), backoff: () => 1 });
   const vocab = fakeVocab({ pieces: pieces(executor.info.vocab - 7) });
-  return { engine: createEngine({ id: "test", vocab, executor }), executor, gpus, states };
+  return { engine: createEngine({ id: "test", vocab, executor }), executor, gpus, states, isBack };
 }
 
 /** One letter per token. */
@@ -67,7 +72,7 @@ async function generate(
 testWithGpu(
   "a lost device fails running requests for a retry, and comes back with its weights",
   async () => {
-    const { engine, executor, gpus, states } = await openEngine(2);
+    const { engine, executor, gpus, states, isBack } = await openEngine(2);
     await using _ = engine;
     const expected = await generate(engine);
     await assertRejects(
@@ -76,6 +81,7 @@ testWithGpu(
     );
     assertEquals(executor.isReady, false);
     assertEquals(states, [false]);
+    isBack.resolve();
     // Later requests wait for the device instead of failing.
     assertEquals(await generate(engine), expected);
     assertEquals(executor.isReady, true);
@@ -89,12 +95,13 @@ testWithGpu(
 testWithGpu(
   "a device that is lost between requests is replaced, and the next request says so",
   async () => {
-    const { engine, gpus, states } = await openEngine(0);
+    const { engine, gpus, states, isBack } = await openEngine(0);
     await using _ = engine;
     const expected = await generate(engine);
     gpus[0]!.device.destroy();
     await gpus[0]!.lost;
     assertEquals(states, [false]);
+    isBack.resolve();
     // What the engine remembers of the old device must not be taken for what is on the new one.
     await assertRejects(() => generate(engine), DeviceLostError);
     assertEquals(await generate(engine), expected);
