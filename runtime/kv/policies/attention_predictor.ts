@@ -9,7 +9,7 @@
  * `history` rows; and the forecast may be the mean of the rows or the last row, its natural rivals,
  * which need no training.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvGroup, KvModel, KvPolicy } from "../policy.ts";
 import { type Forecast, lastRow, meanRows, network } from "./_forecast.ts";

@@ -12,7 +12,7 @@
  * prompts are attended in the same way. `global_bias` is added to the global logit; the authors use 0 for
  * fine-tuned models and 0.1 for those trained from scratch.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvGroup, KvModel, KvPolicy, KvView } from "../policy.ts";
 import { intervalParam } from "./_params.ts";

@@ -6,7 +6,7 @@
  * once it has left the newest `window` tokens. Its scores are made for thresholds about -4 and a window
  * of 128.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { KvEdit, KvPolicy } from "../policy.ts";
 
 const params = z.strictObject({

@@ -8,7 +8,7 @@
  * tokens per KV head, layer 0 reads everything, prompts too. Budgets up to the sequence's length read
  * everything, bit for bit as the full cache.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { KvPolicy, ReadRule } from "../policy.ts";
 
 const params = z.strictObject({
