@@ -172,7 +172,9 @@ function createOps(step: Step, drawn: DrawResults): Ops {
       sameShape(op, x, y);
       const a = rowsOf(op, x).address, b = rowsOf(op, y).address;
       const z = scope.alloc(op, x.shape);
-      const parts = cut(step, z.bytes, 64, work / 4)
+      // Not all of its memory: a row has room for three more.
+      const bytes = Math.ceil(elements(op, x.shape) / 4) * 16;
+      const parts = cut(step, bytes, 64, work / 4)
         .map(({ from, count }) => [a + from, b + from, z.address + from, count]);
       team.run(op, parts);
       return z;
