@@ -61,7 +61,7 @@ async function generate(
 ): Promise<TokenId[]> {
   using session = engine.session([1, 2, 3, 4, 5]);
   const tokens: TokenId[] = [];
-  const options = { sampling: greedySampling, maxTokens: 12, ignoreStop: true };
+  const options = { sampling: greedySampling, maxTokens: 40, ignoreStop: true }; // more than run ahead
   for await (const { token } of session.generate(options)) {
     tokens.push(token);
     onToken(tokens.length);
