@@ -90,6 +90,7 @@ export async function openUpstreams(
   const host = upstreamHost(options.log ?? (() => {}), {
     ...options,
     turn: (run) => void setImmediate(run),
+    gatherMs: 1,
   });
   const created = Math.floor(Date.now() / 1000);
   const upstreams = createUpstreams(config, host, { env, tokenizers, created });

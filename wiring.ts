@@ -122,13 +122,15 @@ function readCalibrations({ calibrations }: Config): ReadonlyMap<string, Calibra
 /** What upstreams need of the platform. */
 export function upstreamHost(
   log: AppDeps["log"],
-  { fetch: send = fetch, via, turn }: {
+  { fetch: send = fetch, via, turn, gatherMs }: {
     /** @default the platform's */
     readonly fetch?: UpstreamHost["fetch"];
     /** @default the process's */
     readonly via?: string;
     /** @default the platform has nothing so quick */
     readonly turn?: NonNullable<UpstreamHost["turn"]>;
+    /** @default events do not wait for each other */
+    readonly gatherMs?: number;
   } = {},
 ): UpstreamHost {
   return {
@@ -144,6 +146,7 @@ export function upstreamHost(
     },
     random: () => crypto.getRandomValues(new Uint32Array(1))[0]! / 4294967296,
     ...turn ? { turn } : {},
+    ...gatherMs === undefined ? {} : { gatherMs },
     log: ({ level, event, upstream, replica, detail }) =>
       log({ level, event, upstream, replica, ...detail === undefined ? {} : { detail } }),
   };

@@ -275,14 +275,6 @@ function openByteReader(
 
 /** Events read ahead of the consumer. */
 const AHEAD = 256;
-/**
- * When events follow each other faster than this, the next one waits some turns of the event loop for
- * company. Idle turns cost microseconds; under load they are long, and then many events share what it
- * costs to pass one on.
- */
-const RUSH_MS = 1;
-const RUSH_TURNS = 12;
-
 function reading(
   { id, host, timeouts }: CallContext,
   body: ReadableStream<Uint8Array>,
@@ -334,14 +326,18 @@ function reading(
     isPumping = false;
   }
 
+  /** Where events rush in, lets some more come, so that they share what it costs to pass them on. */
+  async function gather(): Promise<void> {
+    const { gatherMs } = host;
+    if (gatherMs === undefined || host.now() - givenMs >= gatherMs || isOver || failed) return;
+    if (!isPumping) void pump();
+    await new Promise<void>((resolve) => host.after(gatherMs, resolve));
+  }
+
   signal.addEventListener("abort", () => fail(signal.reason), { once: true });
   return {
     async read(mayWait) {
-      const isRush = mayWait && host.turn && host.now() - givenMs < RUSH_MS;
-      for (let turn = 0; isRush && turn < RUSH_TURNS && !isOver && !failed; turn++) {
-        if (!isPumping) void pump();
-        await new Promise<void>((resolve) => host.turn?.(resolve));
-      }
+      if (mayWait) await gather();
       for (;;) {
         if (events.length > 0) {
           givenMs = host.now();

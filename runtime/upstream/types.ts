@@ -137,9 +137,14 @@ export interface UpstreamHost {
   after(ms: number, run: () => void): () => void;
   /**
    * Calls `run` in the next turn of the event loop, within microseconds. Absent where the platform has
-   * nothing so quick: asks are then joined by a timer, and events do not wait for each other.
+   * nothing so quick: asks are then joined by a timer.
    */
   turn?(run: () => void): void;
+  /**
+   * Events that follow others within so many milliseconds wait as long for more of their kind. Absent:
+   * each goes on at once.
+   */
+  readonly gatherMs?: number;
   /** Uniform in [0, 1), for jitter. */
   random(): number;
   /** Told about replicas that fail and recover. Never given keys, addresses or text. */
