@@ -2,8 +2,9 @@
 import type { Constraint } from "../constraint.ts";
 import type { TokenId, Vocab } from "../model.ts";
 import { forcedTokens } from "./forced.ts";
+import { triesOf } from "./tries.ts";
 import { Budget } from "./regex/budget.ts";
-import { buildTrie, type ByteTrie, byteTrie, endsHere } from "./regex/byte_trie.ts";
+import { type ByteTrie, endsHere } from "./regex/byte_trie.ts";
 import { MaskCache } from "./regex/mask_cache.ts";
 
 /** Reads texts byte by byte. States are values. */
@@ -21,6 +22,18 @@ export interface ByteAutomaton<S> {
    * 0 if that depends on the characters.
    */
   freeCharacters?(state: S): number;
+  /**
+   * Where any number of such characters may come: what they change. Undefined if more than this.
+   */
+  freeText?(state: S): FreeText<S> | undefined;
+}
+
+/** What becomes of free text. */
+export interface FreeText<S> {
+  /** From here the same may follow as from the state after any text but these. */
+  readonly usual: S;
+  /** Texts that matter, as UTF-8 bytes, one character each. */
+  readonly exceptions: readonly string[];
 }
 
 /** How much work and memory the masks of one constraint may take. */
@@ -68,10 +81,39 @@ export function byteConstraint<S>(
     return at !== null && canPause(at) ? at : undefined;
   }
   function makeMask(state: S, bits: Uint32Array): void {
-    const budget = new Budget(limits.maxMaskSteps);
     const free = Math.min(automaton.freeCharacters?.(state) ?? 0, tries.plain.length - 1);
+    const isEndless = free === tries.plain.length - 1;
+    const text = isEndless ? automaton.freeText?.(state) : undefined;
+    if (text) return makeFreeMask(state, text, bits);
     if (free > 0) bits.set(tries.plain[free]!);
-    walk(automaton, state, free > 0 ? tries.rest : tries.all, canPause, budget, bits);
+    const trie = free > 0 ? tries.rest : tries.all;
+    walk(automaton, state, trie, canPause, new Budget(limits.maxMaskSteps), bits);
+  }
+  /**
+   * Tokens of plain text and what follows it are judged by what follows, each kind once; the few
+   * whose text matters are judged by themselves.
+   */
+  function makeFreeMask(state: S, { usual, exceptions }: FreeText<S>, bits: Uint32Array): void {
+    const shared = masks.get(`~${automaton.key(usual)}`, (fresh) => {
+      const budget = new Budget(limits.maxMaskSteps);
+      fresh.set(tries.plain.at(-1)!);
+      walk(automaton, usual, tries.endings, canPause, budget, fresh);
+    });
+    bits.set(shared);
+    const judge = (token: TokenId) => {
+      const word = token >> 5, bit = 1 << (token & 31);
+      if (advance(state, token) !== undefined) bits[word]! |= bit;
+      else bits[word]! &= ~bit;
+    };
+    for (const text of exceptions) {
+      if (text !== "") tries.byText.get(text)?.forEach(judge);
+      else {
+        for (let word = 0; word < words; word++) bits[word]! &= ~tries.textless.bits[word]!;
+        const budget = new Budget(limits.maxMaskSteps);
+        walk(automaton, state, tries.textless.trie, canPause, budget, bits);
+      }
+    }
+    tries.odd.forEach(judge);
   }
   const bitsOf = (state: S) => masks.get(automaton.key(state), (fresh) => makeMask(state, fresh));
   return {
@@ -117,75 +159,5 @@ function walk<S>(
       }
     }
     node++;
-  }
-}
-
-/** The tokens of a vocabulary, and those that may stand anywhere in free text. */
-interface Tries {
-  readonly all: ByteTrie;
-  /**
-   * By number of characters: bits of the tokens of at most so many whole characters without quotes,
-   * backslashes and controls. The last one has them all.
-   */
-  readonly plain: readonly Uint32Array[];
-  /** The other tokens. */
-  readonly rest: ByteTrie;
-  /** Whether every byte inside a character is a token, so that tokens may end there. */
-  readonly canSplit: boolean;
-}
-
-const known = new WeakMap<Vocab, Tries>();
-
-/** Whether texts of ASCII characters can always be finished. */
-export function canWriteAscii(vocab: Vocab): boolean {
-  const { single } = byteTrie(vocab);
-  return single.subarray(0x20, 0x7f).every((has) => has === 1);
-}
-
-/** Whether every character can be finished, whatever its bytes. */
-export function canWriteAnything(vocab: Vocab): boolean {
-  const { single } = byteTrie(vocab);
-  return canWriteAscii(vocab) && single.subarray(0x80, 0xc0).every((has) => has === 1) &&
-    single.subarray(0xc2, 0xf5).every((has) => has === 1);
-}
-
-function triesOf(vocab: Vocab): Tries {
-  let tries = known.get(vocab);
-  if (!tries) {
-    const all = byteTrie(vocab);
-    const plain = plainByLength(vocab, all);
-    const rest = buildTrie(vocab, (bytes) => !isPlain(bytes));
-    const canSplit = all.single.subarray(0x80, 0xc0).every((has) => has === 1);
-    known.set(vocab, tries = { all, plain, rest, canSplit });
-  }
-  return tries;
-}
-
-function plainByLength(vocab: Vocab, { isText }: ByteTrie): Uint32Array[] {
-  const byLength: number[][] = [[]];
-  for (let token = 0; token < vocab.size; token++) {
-    const bytes = vocab.bytes(token);
-    if (!isText[token] || !isPlain(bytes)) continue;
-    const characters = bytes.reduce((sum, byte) => sum + ((byte & 0xc0) === 0x80 ? 0 : 1), 0);
-    while (byLength.length <= characters) byLength.push([]);
-    byLength[characters]!.push(token);
-  }
-  let bits = new Uint32Array(Math.ceil(vocab.size / 32));
-  return byLength.map((tokens) => {
-    bits = bits.slice();
-    for (const token of tokens) bits[token >> 5]! |= 1 << (token & 31);
-    return bits;
-  });
-}
-
-const decoder = new TextDecoder("utf-8", { fatal: true });
-
-function isPlain(bytes: Uint8Array): boolean {
-  if (bytes.some((byte) => byte < 0x20 || byte === 0x22 || byte === 0x5c)) return false;
-  try {
-    decoder.decode(bytes);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -4,6 +4,7 @@
  * One reader of JSON, and beside it every schema that applies to the value being written. A byte is
  * refused when the verdicts say that no valid text begins like this. See `plans.ts`.
  */
+import type { FreeText } from "../byte_constraint.ts";
 import { Budget } from "../regex/budget.ts";
 import { canGoOn, closeContainer, endValue } from "./closing.ts";
 import { dead, failing, type Frame, settle, type Value } from "./frames.ts";
@@ -22,7 +23,7 @@ import { endNumber, isWholeNumber, startNumber, stepNumber } from "./number_run.
 import { absent, leavesOf, Plans } from "./plans.ts";
 import { jsonType, type SchemaProgram } from "./program.ts";
 import { frameState, type JsonState, StateKeys, valueState } from "./state.ts";
-import { freeCharacters, startName, startString, stepText } from "./text_run.ts";
+import { freeCharacters, freeText, startName, startString, stepText } from "./text_run.ts";
 import { fail, open, pass } from "./verdict.ts";
 
 /** White space in a row. Unbounded, it would let a model fill its whole answer with it. */
@@ -80,6 +81,11 @@ export class JsonAutomaton {
   /** How many characters may come next, whichever they are: see `ByteAutomaton`. */
   freeCharacters(state: JsonState): number {
     return freeCharacters(this.#machine, state);
+  }
+
+  /** What any text that may come next changes: see `ByteAutomaton`. */
+  freeText(state: JsonState): FreeText<JsonState> | undefined {
+    return freeText(state);
   }
 
   /** The state after a byte, or null if no valid text goes on with it. */

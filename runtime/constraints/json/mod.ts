@@ -1,12 +1,8 @@
 /** The completion is a JSON text that satisfies a JSON Schema. */
 import { FormatError } from "../../errors.ts";
 import type { Vocab } from "../../model.ts";
-import {
-  byteConstraint,
-  canWriteAnything,
-  canWriteAscii,
-  type MaskedConstraint,
-} from "../byte_constraint.ts";
+import { byteConstraint, type MaskedConstraint } from "../byte_constraint.ts";
+import { canWriteAnything, canWriteAscii } from "../tries.ts";
 import { Budget } from "../regex/budget.ts";
 import { JsonAutomaton } from "./automaton.ts";
 import { compileSchema } from "./compile.ts";

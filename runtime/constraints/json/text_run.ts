@@ -1,4 +1,5 @@
 /** The inside of strings and names. */
+import type { FreeText } from "../byte_constraint.ts";
 import type { DfaState } from "../regex/dfa.ts";
 import { endOnce } from "./closing.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
@@ -287,4 +288,26 @@ export function freeCharacters(machine: Machine, state: JsonState): number {
     free = Math.min(free, rule.max - length);
   }
   return Math.max(0, free);
+}
+
+/** Up to the first character that is written as an escape. */
+// deno-lint-ignore no-control-regex -- controls are escaped
+const plainBeginning = /^[^"\\\x00-\x1f]*/;
+
+/** What any text that may come next changes: see `ByteAutomaton`. */
+export function freeText(state: JsonState): FreeText<JsonState> | undefined {
+  const { mode, frame, text } = state;
+  if (frame?.isCapturing) return undefined;
+  if (mode === "string") return isUnwatched(state) ? { usual: state, exceptions: [] } : undefined;
+  const { plan, keys } = frame!;
+  if (plan.nodes.some(({ object }) => object?.names)) return undefined;
+  // Only names that some schema knows or that are taken differ from the others.
+  const special = [...plan.names, ...keys].map(latin1);
+  let other = `${text}~`;
+  while (special.some((name) => name.startsWith(other))) other += "~";
+  return {
+    usual: { ...state, lex: plain, text: other },
+    exceptions: special.filter((name) => name.startsWith(text))
+      .map((name) => plainBeginning.exec(name.slice(text.length))![0]),
+  };
 }

@@ -32,19 +32,23 @@ const tries = new WeakMap<Vocab, ByteTrie>();
 /** The trie of a vocabulary, made once. */
 export function byteTrie(vocab: Vocab): ByteTrie {
   let trie = tries.get(vocab);
-  if (!trie) tries.set(vocab, trie = buildTrie(vocab, () => true));
+  if (!trie) tries.set(vocab, trie = buildTrie(vocab, (bytes) => bytes));
   return trie;
 }
 
-/** The trie of the tokens whose bytes are wanted; `isText` covers all tokens. */
-export function buildTrie(vocab: Vocab, isWanted: (bytes: Uint8Array) => boolean): ByteTrie {
+/** The trie of a part of each token's bytes, where it has one; `isText` covers all tokens. */
+export function buildTrie(
+  vocab: Vocab,
+  partOf: (bytes: Uint8Array) => Uint8Array | undefined,
+): ByteTrie {
   const isText = new Uint8Array(vocab.size);
   const texts: { readonly bytes: Uint8Array; readonly token: TokenId }[] = [];
   for (let token = 0; token < vocab.size; token++) {
     const bytes = vocab.bytes(token);
     if (bytes.length === 0 || vocab.isSpecial(token) || vocab.stopTokens.has(token)) continue;
     isText[token] = 1;
-    if (isWanted(bytes)) texts.push({ bytes, token });
+    const part = partOf(bytes);
+    if (part) texts.push({ bytes: part, token });
   }
   texts.sort((a, b) => compare(a.bytes, b.bytes));
   return { ...layOut(texts), isText };

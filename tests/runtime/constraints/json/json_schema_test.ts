@@ -84,6 +84,31 @@ testConstraint("jsonSchemaConstraint, alternatives", () => {
   };
 });
 
+testConstraint("jsonSchemaConstraint, an open object with names that matter", () => {
+  const vocab = withBytes(
+    ...['{"', '":', '":1', '":"', '","', '"}', 'a":1', 'a\\"b', 'a\\"b":', "é", 'é":"', '1,"'],
+    ...['a":1,"a":', 'x":1,"x":1', '"a":1,"é":1}', "~", '~":'],
+  );
+  const names = { a: { type: "integer" }, 'a"b': { type: "boolean" }, "é": { type: "string" } };
+  return {
+    vocab,
+    constraint: jsonSchemaConstraint({ type: "object", properties: names }, vocab, {
+      allowsSpace: false,
+    }),
+    accepts(text) {
+      const value = parses(text);
+      if (!isRecord(value)) return false;
+      const is = (name: string, type: string) =>
+        !Object.hasOwn(value, name) || typeof value[name] === type;
+      const whole = !Object.hasOwn(value, "a") || Number.isInteger(value.a);
+      return whole && is('a"b', "boolean") && is("é", "string");
+    },
+    accepted: ['{"a":1,"é":"x"}', '{"a\\"b":true,"aé":[]}', '{"x":1}', '{"~":{}}'],
+    refused: ['{"a":"1"}', '{"a\\"b":1}', '{"é":1}', "{"],
+    walkTokens: 14,
+  };
+});
+
 testConstraint("jsonSchemaConstraint, anything", () => {
   const vocab = fakeVocab();
   return {
