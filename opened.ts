@@ -78,6 +78,7 @@ export async function openUpstreams(
   if (double !== undefined) {
     throw new ConfigError("upstreams", `Invalid "upstreams": "${double}" is also among "models"`);
   }
+  if (options.fetch === undefined) await requireReachable(config);
   const tokenizers = new Map(
     await Promise.all(
       namedTokenizers(config).map(async (name) => {
@@ -97,4 +98,18 @@ export async function openUpstreams(
   await Promise.all(upstreams.map((upstream) => upstream.probe()));
   for (const upstream of upstreams) upstream.watch();
   return upstreams;
+}
+
+/** Said at the start: later it would look like a server that is away. @throws {ConfigError} */
+async function requireReachable({ upstreams }: Config): Promise<void> {
+  for (const [id, { replicas }] of Object.entries(upstreams)) {
+    for (const [index, { url }] of replicas.entries()) {
+      const { hostname, port, protocol } = new URL(url);
+      const host = `${hostname}:${port || (protocol === "https:" ? 443 : 80)}`;
+      const { state } = await Deno.permissions.query({ name: "net", host });
+      if (state === "granted") continue;
+      const key = `upstreams.${id}.replicas.${index}.url`;
+      throw new ConfigError(key, `Cannot use "${key}": start with --allow-net=${host} as well`);
+    }
+  }
 }
