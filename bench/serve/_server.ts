@@ -29,7 +29,7 @@ export function serveInstant(): BenchServer {
     defaults: { strategy: "sample" },
     apiKeys: [],
     allowedHosts: ["127.0.0.1"],
-    limits: defaultLimits,
+    limits: { ...defaultLimits, requestsPerModel: 64 }, // all streams at once, none in line
     clock: {
       unixSeconds: () => Math.floor(Date.now() / 1000),
       unixMs: () => Date.now(),
@@ -56,7 +56,7 @@ export function serveBare(): BenchServer {
 
 /** The gateway over the first embedded model. */
 export async function serveEmbedded(): Promise<BenchServer> {
-  const gateway = await createGateway();
+  const gateway = await createGateway({ limits: { running: 64 } });
   const server = listen((request) => gateway.fetch(request), gateway.models[0]!.id);
   return {
     ...server,
