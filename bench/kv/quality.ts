@@ -21,6 +21,8 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "3" },
     seconds: { type: "string", default: "36000" },
     policy: { type: "string", multiple: true },
+    task: { type: "string", multiple: true },
+    share: { type: "string", multiple: true },
     stories: { type: "string" },
     backend: { type: "string", default: "wasm" },
     out: { type: "string", default: "bench/results/kv" },
@@ -42,9 +44,14 @@ const ENOUGH = 64; // a text's last tokens, which are scored
 
 for (let seed = 1; seed <= seeds; seed++) {
   for (const ratio of ORDER) {
-    if (seed === 1) await measureStories(ratio);
-    for (const task of TASKS) await measureRatio(task, ratio, seed);
+    if (!(values.share?.includes(String(ratio)) ?? true)) continue;
+    if (seed === 1 && wants("story")) await measureStories(ratio);
+    for (const task of TASKS) if (wants(task.name)) await measureRatio(task, ratio, seed);
   }
+}
+
+function wants(task: string): boolean {
+  return values.task?.includes(task) ?? true;
 }
 
 /** At 100 % every policy equals the full cache to the bit, as tests hold: only those without a budget. */
