@@ -82,10 +82,10 @@ class Recovery<E extends Executor> {
   }
 
   async execute(batch: Batch): Promise<BatchResult> {
-    await this.#back;
     const untold = this.#untold;
     this.#untold = undefined;
     if (untold !== undefined) throw new DeviceLostError(untold);
+    await this.#back;
     const executor = this.#current;
     if (executor === undefined) throw new ClosedError("The executor was closed");
     try {

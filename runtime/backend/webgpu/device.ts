@@ -41,6 +41,7 @@ export class Gpu implements Disposable {
   readonly info: GpuInfo;
   #lost: string | undefined;
   #errors: string[] = [];
+  readonly #onLost = new Set<(reason: string) => void>();
   /** Resolves with the reason when the device is lost, also by disposing it. */
   readonly lost: Promise<string>;
   readonly #resolveLost: (reason: string) => void;
@@ -58,6 +59,12 @@ export class Gpu implements Disposable {
       if (this.#errors.length < 8) this.#errors.push(message);
       event.preventDefault();
     });
+  }
+
+  /** @returns a function that ends the subscription */
+  onLost(run: (reason: string) => void): () => void {
+    this.#onLost.add(run);
+    return () => this.#onLost.delete(run);
   }
 
   get isLost(): boolean {
@@ -102,6 +109,7 @@ export class Gpu implements Disposable {
     if (this.#lost !== undefined) return;
     this.#lost = reason;
     this.#resolveLost(reason);
+    for (const run of this.#onLost) run(reason);
   }
 }
 

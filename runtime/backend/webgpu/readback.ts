@@ -9,6 +9,7 @@
  *   versions and machines where `provesFastReadback` has shown it, because where it fails it ends
  *   the process.
  */
+import { DeviceLostError } from "../../errors.ts";
 import type { Gpu } from "./device.ts";
 
 /** See file comment. */
@@ -35,12 +36,17 @@ export class Readback implements Disposable {
   readonly mode: ReadbackMode;
   readonly #idle = new Map<number, Staging[]>();
   readonly #all = new Set<Staging>();
+  readonly #unsubscribe: () => void;
+  readonly #waiting = new Set<(error: Error) => void>();
   #idleBytes = 0;
   #bytes = 0;
 
   constructor(gpu: Gpu, mode: ReadbackMode) {
     this.#gpu = gpu;
     this.mode = mode;
+    this.#unsubscribe = gpu.onLost((reason) => {
+      for (const reject of this.#waiting) reject(new DeviceLostError(reason));
+    });
   }
 
   /** Bytes of staging buffers there are. */
@@ -56,6 +62,7 @@ export class Readback implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#unsubscribe();
     for (const { raw } of this.#all) raw.destroy();
     this.#all.clear();
     this.#idle.clear();
@@ -65,7 +72,7 @@ export class Readback implements Disposable {
     try {
       const mapped = staging.raw.mapAsync(GPUMapMode.READ, 0, bytes);
       if (this.mode === "fast") mapped.catch(() => {});
-      else await mapped;
+      else await this.#orLoss(mapped);
       const data = new Uint8Array(staging.raw.getMappedRange(0, bytes).slice(0));
       staging.raw.unmap();
       this.#give(staging);
@@ -73,6 +80,18 @@ export class Readback implements Disposable {
     } catch (error) {
       this.#drop(staging);
       throw await this.#gpu.explain(error);
+    }
+  }
+
+  /** Maps of a device that is destroyed meanwhile may stay pending for ever. */
+  async #orLoss(mapped: Promise<void>): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting.add(reject);
+    mapped.then(resolve, reject);
+    try {
+      await promise;
+    } finally {
+      this.#waiting.delete(reject);
     }
   }
 
