@@ -30,6 +30,7 @@ export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from 
 export {
   argMax,
   entropy,
+  expNonPositive,
   greedySampling,
   hasPenalties,
   largest,

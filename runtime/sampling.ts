@@ -43,6 +43,7 @@ export const greedySampling: SamplingParams = {
 export {
   argMax,
   entropy,
+  expNonPositive,
   logNormalizer,
   logSoftmax,
   type RowStats,

@@ -1,5 +1,11 @@
 /** The next-token law p of a step, and how much of it a mask lets through. */
-import { hasPenalties, type SamplingParams, type TokenId, warpedLogprobs } from "../runtime/mod.ts";
+import {
+  expNonPositive,
+  hasPenalties,
+  type SamplingParams,
+  type TokenId,
+  warpedLogprobs,
+} from "../runtime/mod.ts";
 
 /** What a law depends on besides the logits. */
 export interface LawContext {
@@ -50,18 +56,22 @@ function isShaped(sampling: SamplingParams): boolean {
   return sampling.logitBias.length > 0 || hasPenalties(sampling);
 }
 
-/** Two passes over the row, and one over the mask: what an exact-mask step costs beside its draw. */
+/** Two passes over the row: what an exact-mask step costs beside its draw. */
 function plainMass(row: Float32Array, mask: Uint32Array, temperature: number): number {
   let best = -Infinity;
   for (let i = 0; i < row.length; i++) if (row[i]! > best) best = row[i]!;
   const scale = 1 / temperature;
-  let total = 0;
+  let total = 0, allowed = 0;
   for (let i = 0; i < row.length; i++) {
     const score = (row[i]! - best) * scale;
-    if (score > -40) total += Math.exp(score); // less than a double's rounding of the sum
+    if (score <= -49) continue; // less than a double's rounding of the sum
+    const mass = expNonPositive(score);
+    total += mass;
+    if ((mask[i >> 5]! >>> (i & 31) & 1) === 1) allowed += mass;
   }
-  let allowed = 0;
-  eachAllowed(mask, row.length, (token) => allowed += Math.exp((row[token]! - best) * scale));
+  if (allowed === 0) {
+    eachAllowed(mask, row.length, (token) => allowed += Math.exp((row[token]! - best) * scale));
+  }
   return Math.min(1, allowed / total);
 }
 

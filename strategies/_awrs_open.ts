@@ -10,6 +10,7 @@ import {
   type Seed,
   type Session,
 } from "../runtime/mod.ts";
+import { drawnUnderMask, freelyDrawn } from "./_awrs_drawn.ts";
 import { judgedSource } from "./_awrs_judged.ts";
 import { freeSource, maskedSource } from "./_awrs_masked.ts";
 import { type AwrsParams, name } from "./_awrs_params.ts";
@@ -44,6 +45,7 @@ export function checkModel(
 }
 
 const rowNeeds = ["edit", "logits"] as const;
+const drawNeeds = ["edit", "logits", "sample"] as const;
 const remoteNeeds = ["edit", "topk", "generate"] as const;
 
 /** Whether tokens are drawn from the raw law, or the best of it taken. */
@@ -56,8 +58,11 @@ function isRaw(sampling: SamplingParams): boolean {
 /** A system of particles per choice. */
 export function openSystems(context: AwrsContext): Opened {
   const { models: { model }, constraint, params, ignoreStop, signal } = context;
+  const canDraw = model.capabilities.has("sample");
   if (!constraint) {
-    return openFor(context, requireCapabilities(model, rowNeeds), fromRows(freeSource()));
+    return canDraw
+      ? openFor(context, requireCapabilities(model, drawNeeds), freelyDrawn())
+      : openFor(context, requireCapabilities(model, rowNeeds), fromRows(freeSource()));
   }
   const { estimator, proper_weights: isProper, prune, max_accepts: maxAccepts } = params;
   const options = {
@@ -76,6 +81,10 @@ export function openSystems(context: AwrsContext): Opened {
     return openFor(context, able, remoteSource(options, params.visible));
   }
   const isMasked = estimator === "mask" || (estimator === "auto" && constraint.mask !== undefined);
+  if (isMasked && canDraw) {
+    const able = requireCapabilities(model, drawNeeds);
+    return openFor(context, able, drawnUnderMask(options, maskedSource(options)));
+  }
   const source = (isMasked ? maskedSource : judgedSource)(options);
   return openFor(context, requireCapabilities(model, rowNeeds), fromRows(source));
 }

@@ -87,7 +87,7 @@ export class Particle<S extends Session<"edit"> = Session<"edit">> implements Di
   }
 
   #place(): Place {
-    const { sampling, promptTokens, maxTokens } = this.#options;
+    const { sampling, promptTokens, maxTokens, logprobs } = this.#options;
     return {
       sampling,
       promptTokens,
@@ -95,6 +95,7 @@ export class Particle<S extends Session<"edit"> = Session<"edit">> implements Di
       seed: this.#seed,
       position: promptTokens.length + this.tokens.length,
       isLast: this.tokens.length === maxTokens - 1,
+      logprobs,
     };
   }
 

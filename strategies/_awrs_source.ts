@@ -19,6 +19,8 @@ export interface Place extends LawContext {
   readonly position: number;
   /** No token may come after the next one. */
   readonly isLast: boolean;
+  /** How many top log-probabilities somebody reads; undefined = none at all. */
+  readonly logprobs: number | undefined;
 }
 
 /** A step's outcome. */

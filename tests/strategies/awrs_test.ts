@@ -254,6 +254,27 @@ Deno.test("tokens are those of sample under the same constraint and seed, until 
   }
 });
 
+Deno.test("a model that cannot draw by itself gives the same tokens from its rows", async () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    for (const temperature of [0, 1]) {
+      for (const words of [undefined, ["abba", "cab", "a b", "abbaba"]]) {
+        const run = (model: FakeModel) =>
+          runToEnd(requestOf(awrs, model, {
+            constraint: words && choiceConstraint(model.vocab, words),
+            sampling: { seed: seedFrom(seed), temperature },
+            params: { n_particles: 3 },
+            logprobs: 2,
+          }));
+        const drawn = await run(hashModel());
+        const read = await run(hashModel({ capabilities: ["edit", "logits"] }));
+        assertEquals(read.choices, drawn.choices);
+        assertEquals(read.result.choices, drawn.result.choices);
+        assertEquals(read.result.metrics, drawn.result.metrics);
+      }
+    }
+  }
+});
+
 Deno.test("a peaked model is asked about few tokens, and improper draws about fewest", async () => {
   const model = () => hashModel({ spread: 30, stopBias: -Infinity });
   const constraint = predicateConstraint({
