@@ -74,6 +74,19 @@ fn word_at(i: u32) -> u32 {
   return weight[i / 4u][i & 3u];
 }
 
+// The scale of a lane's share, as the loop below counts them.
+fn scale_at(scales: u32, j: u32) -> f32 {
+  return bitcast<f32>(word_at(scales + j / 2u));
+}
+
+// Four sums of four products with x from `at` on.
+fn product(word: vec4u, at: u32) -> vec4f {
+  let first = vec4f(unpack4xI8(word.x)) * x[at];
+  let second = fma(vec4f(unpack4xI8(word.y)), x[at + 1u], first);
+  let third = fma(vec4f(unpack4xI8(word.z)), x[at + 2u], second);
+  return fma(vec4f(unpack4xI8(word.w)), x[at + 3u], third);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   var p = 0u;
@@ -119,7 +132,31 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var c5 = vec4f();
   var c6 = vec4f();
   var c7 = vec4f();
-  for (var j = way; j < quads / 4u; j += 8u) {
+  var j = way;
+  if (M == 1u) {
+    // Four loads under way at a time; the chains stay as they are.
+    for (; j + 24u < quads / 4u; j += 32u) {
+      let word0 = weight[start + j];
+      let word1 = weight[start + j + 8u];
+      let word2 = weight[start + j + 16u];
+      let word3 = weight[start + j + 24u];
+      a0 = fma(vec4f(scale_at(scales, j)), product(word0, b0 + 4u * j), a0);
+      a0 = fma(vec4f(scale_at(scales, j + 8u)), product(word1, b0 + 4u * (j + 8u)), a0);
+      a0 = fma(vec4f(scale_at(scales, j + 16u)), product(word2, b0 + 4u * (j + 16u)), a0);
+      a0 = fma(vec4f(scale_at(scales, j + 24u)), product(word3, b0 + 4u * (j + 24u)), a0);
+      if (GATED) {
+        let up0 = weight[up_from + j];
+        let up1 = weight[up_from + j + 8u];
+        let up2 = weight[up_from + j + 16u];
+        let up3 = weight[up_from + j + 24u];
+        c0 = fma(vec4f(scale_at(up_scales, j)), product(up0, b0 + 4u * j), c0);
+        c0 = fma(vec4f(scale_at(up_scales, j + 8u)), product(up1, b0 + 4u * (j + 8u)), c0);
+        c0 = fma(vec4f(scale_at(up_scales, j + 16u)), product(up2, b0 + 4u * (j + 16u)), c0);
+        c0 = fma(vec4f(scale_at(up_scales, j + 24u)), product(up3, b0 + 4u * (j + 24u)), c0);
+      }
+    }
+  }
+  for (; j < quads / 4u; j += 8u) {
     let word = weight[start + j];
     let scale = bitcast<f32>(word_at(scales + j / 2u));
     let w0 = vec4f(unpack4xI8(word.x));

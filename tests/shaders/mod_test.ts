@@ -80,9 +80,12 @@ for (const spec of specs) {
 /** Loops and how often they run at the limits that the host checks. */
 const trips: Readonly<Record<string, number>> = {
   "for (var c = lane; c < params.cols; c += WG)": 32_768, // cols up to 64 * 32,768
-  "for (var j = way; j < quads; j += 8u)": 2 ** 20 / 4 / 8,
-  "for (var j = way; j < quads / 4u; j += 8u)": 2 ** 20 / 16 / 8,
-  "for (var j = way; j < quads / 8u; j += 8u)": 2 ** 20 / 32 / 8,
+  "for (; j < quads; j += 8u)": 2 ** 20 / 4 / 8,
+  "for (; j + 24u < quads; j += 32u)": 2 ** 20 / 4 / 32,
+  "for (; j < quads / 4u; j += 8u)": 2 ** 20 / 16 / 8,
+  "for (; j + 24u < quads / 4u; j += 32u)": 2 ** 20 / 16 / 32,
+  "for (; j < quads / 8u; j += 8u)": 2 ** 20 / 32 / 8,
+  "for (; j + 24u < quads / 8u; j += 32u)": 2 ** 20 / 32 / 32,
   "for (var k = lane & 7u; k < params.depth; k += 8u)": 2 ** 18 / 8,
   "for (var i = lane; i < params.quads * 4u; i += 64u)": 256 / 64,
   "for (var i = 0u; i < params.quads; i++)": 256 / 4,

@@ -37,7 +37,7 @@ for (const dtype of dtypes) {
     async () => {
       const rng = randomOf(40);
       using backend = createTestGpuBackend();
-      for (const [rows, depth] of [[1, 32], [3, 64], [8, 288], [17, 320]] as const) {
+      for (const [rows, depth] of [[1, 32], [3, 64], [8, 288], [17, 320], [9, 1088]] as const) {
         const w = randomMatrix(rng, rows, depth);
         using weight = upload(backend, w, dtype);
         const values = await held(backend, weight);
@@ -59,6 +59,31 @@ for (const dtype of dtypes) {
       }
     },
   );
+
+  testWithGpu(`a row times ${dtype} weights is the same to the bit among 1 to 9 rows`, async () => {
+    const rng = randomOf(45);
+    using backend = createTestGpuBackend();
+    for (const depth of [96, 1056, 2080]) {
+      using weight = upload(backend, randomMatrix(rng, 11, depth), dtype);
+      using up = upload(backend, randomMatrix(rng, 11, depth), dtype);
+      const x = randomMatrix(rng, 9, depth);
+      const run = async (tokens: number) => {
+        using xt = upload(backend, {
+          rows: tokens,
+          cols: depth,
+          data: x.data.slice(0, tokens * depth),
+        });
+        const y = await evaluate(backend, (ops) => ops.linear(xt, weight));
+        const gated = await evaluate(
+          backend,
+          (ops) => ops.swiglu(ops.linear(xt, weight), ops.linear(xt, up)),
+        );
+        return [y.slice(0, 11), gated.slice(0, 11)];
+      };
+      const alone = await run(1);
+      for (let tokens = 2; tokens <= 9; tokens++) assertEquals(await run(tokens), alone);
+    }
+  });
 
   testWithGpu(`${dtype} weights in several buffers give the same bits as in one`, async () => {
     const rng = randomOf(41);
