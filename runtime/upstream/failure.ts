@@ -1,5 +1,6 @@
 /** What goes wrong with upstreams, and what an attempt's failure means for the next one. */
 import { UpstreamError, type UpstreamFailure } from "../errors.ts";
+import { SseError } from "./sse.ts";
 
 /** Facts about a failure besides its kind. */
 export interface FailureDetails {
@@ -57,4 +58,21 @@ export function retryAfterOf(headers: Headers, wallMs: number): number | undefin
   if (/^\d{1,6}(\.\d+)?$/.test(text)) return Number(text) * 1000;
   const date = Date.parse(text);
   return Number.isNaN(date) ? undefined : Math.max(0, date - wallMs);
+}
+
+/** Why a call is aborted that nobody needs any more. */
+export const closed = new DOMException("The call was closed", "AbortError");
+
+/** What a failure is: the signal's reason where it fired, else by what was being done. */
+export function reasonOf(
+  error: unknown,
+  signal: AbortSignal,
+  id: string,
+  otherwise: "unreachable" | "truncated",
+): unknown {
+  if (signal.aborted && signal.reason !== closed) return signal.reason;
+  if (error instanceof UpstreamError) return error;
+  if (error instanceof SseError) return failure(id, "invalid", error.message, { cause: error });
+  const message = otherwise === "truncated" ? "the answer broke off" : "no connection";
+  return failure(id, otherwise, message, { cause: error });
 }

@@ -21,7 +21,8 @@ import { headersFor } from "./http.ts";
 import { Pool } from "./pool.ts";
 import { type Probe, probeReplica } from "./probe.ts";
 import { common, kindOf, profileOf } from "./profile.ts";
-import { ChatSession, TokenSession } from "./session.ts";
+import { ChatSession } from "./chat_session.ts";
+import { TokenSession } from "./token_session.ts";
 import type { UpstreamHost, UpstreamSpec } from "./types.ts";
 
 /** Context of a chat whose length nobody knows: the server refuses what is too long. */
