@@ -1,4 +1,5 @@
 /** API keys: compared as digests of fixed length, all of them, in constant time. */
+import type { Catalog } from "../runtime/mod.ts";
 import type { AppDeps, KeyGrant } from "./deps.ts";
 import { ApiError } from "./errors.ts";
 import type { Caller } from "./state.ts";
@@ -42,6 +43,13 @@ export function requireModel({ grant }: Caller, name: string, param: string): vo
     `This key may not use the model ${JSON.stringify(name)}`,
     { param },
   );
+}
+
+/** The models a key may know of. */
+export function visibleModels({ grant }: Caller, catalog: Catalog): Catalog {
+  const allowed = grant?.models;
+  if (!allowed) return catalog;
+  return { ...catalog, list: () => catalog.list().filter(({ id }) => allowed.includes(id)) };
 }
 
 /** @throws {ApiError} 403 `strategy_not_allowed` if the key may not use the strategy */

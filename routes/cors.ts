@@ -10,6 +10,12 @@ const exposed = [
   "X-KV-Policy",
   "X-Ignored-Params",
   "X-Served-By",
+  "X-Attempts",
+  "X-Fallbacks",
+  ...["limit", "remaining", "reset"].flatMap((part) => [
+    `x-ratelimit-${part}-requests`,
+    `x-ratelimit-${part}-tokens`,
+  ]),
   "openai-processing-ms",
   "Retry-After",
 ].join(", ");

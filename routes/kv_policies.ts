@@ -1,6 +1,7 @@
 /** `GET /v1/kv-policies`: what can be chosen for the KV cache, and which models can run it. */
 import * as z from "zod";
 import { type KvPolicy, listPolicies } from "../runtime/mod.ts";
+import { visibleModels } from "./auth.ts";
 import type { AppDeps } from "./deps.ts";
 import type { AppContext, Services } from "./services.ts";
 
@@ -50,9 +51,10 @@ interface Choice {
 }
 
 /** All policies. */
-export function listKvPolicies(_c: AppContext, { deps }: Services): Response {
+export function listKvPolicies(c: AppContext, { deps }: Services): Response {
+  const visible = { ...deps, catalog: visibleModels(c.get("state").caller, deps.catalog) };
   return Response.json({
     object: "list",
-    data: listPolicies().map((policy) => describe(policy, deps)),
+    data: listPolicies().map((policy) => describe(policy, visible)),
   });
 }

@@ -12,7 +12,7 @@ import { ApiError, invalidValue, missing } from "./errors.ts";
 
 /** A named model, or the one an alias stands for. @throws {ApiError} 404 `model_not_found` */
 export function findModel(
-  deps: Pick<AppDeps, "catalog" | "aliases">,
+  deps: Pick<AppDeps, "catalog" | "aliases" | "keys">,
   name: string,
 ): { entry: CatalogEntry; alias: Alias | undefined } {
   const alias = deps.aliases.get(name);
@@ -23,17 +23,23 @@ function lookUp(
   catalog: Catalog,
   id: string,
   param: string,
-  deps?: Pick<AppDeps, "aliases">,
+  deps?: Pick<AppDeps, "aliases" | "keys">,
 ): CatalogEntry {
   try {
     return catalog.get(id);
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
-    const known = [...catalog.list().map((info) => info.id), ...(deps?.aliases.keys() ?? [])];
+    // Where keys are limited to models, the others' names are nobody's business.
+    const isOpen = !deps?.keys?.some(({ models }) => models !== undefined);
+    const known = isOpen
+      ? `; known: ${
+        [...catalog.list().map((info) => info.id), ...deps?.aliases.keys() ?? []].join(", ")
+      }`
+      : "";
     throw new ApiError(
       404,
       "model_not_found",
-      `Unknown model ${JSON.stringify(id)}; known: ${known.join(", ")}`,
+      `Unknown model ${JSON.stringify(id)}${known}`,
       { param },
     );
   }

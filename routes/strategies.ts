@@ -1,6 +1,7 @@
 /** `GET /v1/strategies` and `GET /v1/strategies/{name}`. */
 import { NotFoundError } from "../runtime/mod.ts";
 import { describeStrategy, getStrategy, listStrategies, type Strategy } from "../strategies/mod.ts";
+import { visibleModels } from "./auth.ts";
 import type { AppDeps } from "./deps.ts";
 import { ApiError } from "./errors.ts";
 import type { AppContext, Services } from "./services.ts";
@@ -29,17 +30,19 @@ function describe(strategy: Strategy, { catalog, defaults }: AppDeps) {
 }
 
 /** All strategies. */
-export function listAllStrategies(_c: AppContext, { deps }: Services): Response {
+export function listAllStrategies(c: AppContext, { deps }: Services): Response {
+  const visible = { ...deps, catalog: visibleModels(c.get("state").caller, deps.catalog) };
   return Response.json({
     object: "list",
-    data: listStrategies().map((strategy) => describe(strategy, deps)),
+    data: listStrategies().map((strategy) => describe(strategy, visible)),
   });
 }
 
 /** One strategy. */
 export function getOneStrategy(c: AppContext, { deps }: Services): Response {
+  const visible = { ...deps, catalog: visibleModels(c.get("state").caller, deps.catalog) };
   try {
-    return Response.json(describe(getStrategy(c.req.param("name") ?? ""), deps));
+    return Response.json(describe(getStrategy(c.req.param("name") ?? ""), visible));
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
     throw new ApiError(404, "not_found", error.message, { param: "name" });

@@ -46,6 +46,12 @@ Deno.test("a key reaches its models alone, by every route that names one", async
     assertEquals((await gateway.post(path, chatBody({ model }), as("all"))).status, 200);
   }
   assertEquals((await gateway.post(path, chatBody({ model: "named" }), some)).status, 200);
+  for (const listing of ["/v1/strategies", "/v1/strategies/beam", "/v1/kv-policies"]) {
+    const text = await (await gateway.get(listing, some)).text();
+    assertEquals([text.includes('"hash"'), text.includes('"other"')], [true, false], listing);
+  }
+  const unknown = await (await gateway.post(path, chatBody({ model: "x" }), some)).text();
+  assertEquals(unknown.includes("hidden") || unknown.includes("other"), false);
   const decoding = { strategy: "speculative", models: { draft: "other" } };
   const asRole = await gateway.post(path, chatBody({ decoding }), some);
   assertEquals(await refusal(asRole), [403, "model_not_allowed", "decoding.models.draft"]);
