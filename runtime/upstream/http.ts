@@ -1,5 +1,4 @@
 /** One HTTP call to one replica: time limits, sizes, statuses. Nothing is retried here. */
-import { UpstreamError } from "../errors.ts";
 import { closed, failure, kindOfStatus, reasonOf, retryAfterOf } from "./failure.ts";
 import { watchSilence } from "./silence.ts";
 import { readEvents } from "./event_reader.ts";
