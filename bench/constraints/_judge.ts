@@ -1,11 +1,15 @@
 /** How a constraint fares on schemas with instances, counted and timed. */
 import type { Vocab } from "../../runtime/mod.ts";
 import { FormatError } from "../../runtime/errors.ts";
-import { jsonSchemaConstraint } from "../../runtime/constraints/json/mod.ts";
+import {
+  compileSchema,
+  jsonProgramConstraint,
+  schemaLimits,
+} from "../../runtime/constraints/json/mod.ts";
 import { ConstraintTooComplexError } from "../../runtime/constraints/regex/mod.ts";
 import type { Instance, SchemaCase } from "./_cases.ts";
 
-type JsonConstraint = ReturnType<typeof jsonSchemaConstraint>;
+type JsonConstraint = ReturnType<typeof jsonProgramConstraint>;
 
 /** What happened to the schemas of one suite. */
 export interface Verdicts {
@@ -21,6 +25,7 @@ export interface Verdicts {
   readonly refused: Record<string, number>;
   /** Names of what went wrong. */
   readonly wrong: string[];
+  readonly compileUs: number[];
   /** Compiling and the first mask together. */
   readonly firstMaskUs: number[];
   /** Every mask along the valid instances but the first. */
@@ -40,6 +45,7 @@ export function noVerdicts(): Verdicts {
     invalidAccepted: 0,
     refused: {},
     wrong: [],
+    compileUs: [],
     firstMaskUs: [],
     maskUs: [],
     advanceUs: [],
@@ -61,7 +67,9 @@ export function judge(suite: SchemaCase, verdicts: Verdicts, judging: Judging): 
   const begun = judging.clock();
   let constraint: JsonConstraint;
   try {
-    constraint = jsonSchemaConstraint(suite.schema, judging.vocab);
+    const program = compileSchema(suite.schema, schemaLimits);
+    verdicts.compileUs.push((judging.clock() - begun) * 1000);
+    constraint = jsonProgramConstraint(program, judging.vocab);
   } catch (error) {
     const reason = reasonOf(error);
     verdicts.refused[reason] = (verdicts.refused[reason] ?? 0) + 1;

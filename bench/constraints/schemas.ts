@@ -89,9 +89,10 @@ function timesOf(values: readonly number[]) {
   return { count: values.length, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) };
 }
 
-function resultOf({ firstMaskUs, maskUs, advanceUs, ...counts }: Verdicts) {
+function resultOf({ compileUs, firstMaskUs, maskUs, advanceUs, ...counts }: Verdicts) {
   return {
     ...counts,
+    compileUs: timesOf(compileUs),
     firstMaskUs: timesOf(firstMaskUs),
     maskUs: timesOf(maskUs),
     advanceUs: timesOf(advanceUs),

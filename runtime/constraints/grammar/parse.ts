@@ -13,7 +13,12 @@ import { type CodePoints, codePoints, complement } from "../regex/code_points.ts
 import type { Body, Rules } from "./syntax.ts";
 
 /** Bounds of a grammar's text. */
-export const grammarLimits = { maxDepth: 100, maxRepeat: 1000, maxRules: 2000 } as const;
+export const grammarLimits = {
+  maxDepth: 100,
+  maxRepeat: 1000,
+  maxRepeatsInRow: 16,
+  maxRules: 2000,
+} as const;
 
 const name = /[A-Za-z_][A-Za-z0-9_-]*/y;
 const ruleStart = /([A-Za-z_][A-Za-z0-9_-]*)\s*::=/y;
@@ -93,24 +98,30 @@ function readSequence(reader: Reader, depth: number): Body {
     const character = reader.peek();
     if (character === "" || "|);".includes(character)) break;
     if (depth === 0 && reader.look(ruleStart)) break;
-    const start = reader.offset;
-    let part = readAtom(reader, depth);
-    reader.skip();
-    for (let bounds = readBounds(reader); bounds; bounds = readBounds(reader)) {
-      if (part.kind === "repeat" && part.max === Infinity && bounds[1] === Infinity) {
-        part = {
-          kind: "repeat",
-          part: part.part,
-          min: Math.min(part.min, bounds[0]),
-          max: Infinity,
-        };
-      } else part = { kind: "repeat", part, min: bounds[0], max: bounds[1] };
-      if (reader.offset - start > 1e6) break;
-      reader.skip();
-    }
-    parts.push(part);
+    parts.push(readRepeats(reader, readAtom(reader, depth)));
   }
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
+}
+
+/** What stands behind a part: `*`, `+`, `?` or a count, several in a row too. */
+function readRepeats(reader: Reader, atom: Body): Body {
+  let part = atom;
+  reader.skip();
+  for (let count = 0;; count++) {
+    const bounds = readBounds(reader);
+    if (!bounds) return part;
+    if (count >= grammarLimits.maxRepeatsInRow) {
+      throw new ConstraintTooComplexError("repetitions in a row", grammarLimits.maxRepeatsInRow);
+    }
+    const [min, max] = bounds;
+    // (x*)+ and its like are one repetition: nested ones would only cost readings.
+    const isOne = max === Infinity && part.kind === "repeat" && part.max === Infinity &&
+      part.min <= 1;
+    part = isOne && part.kind === "repeat"
+      ? { ...part, min: part.min === 0 ? 0 : min }
+      : { kind: "repeat", part, min, max };
+    reader.skip();
+  }
 }
 
 function readAtom(reader: Reader, depth: number): Body {

@@ -1,4 +1,4 @@
-import { assert, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { grammarConstraint } from "../../../../runtime/constraints/grammar/mod.ts";
 import { ConstraintTooComplexError } from "../../../../runtime/constraints/regex/mod.ts";
 import { FormatError } from "../../../../runtime/errors.ts";
@@ -62,6 +62,28 @@ testConstraint("grammarConstraint, ambiguous and right-recursive", () => {
   };
 });
 
+for (
+  const [repeats, pattern] of [
+    ["{2,}+", /^(a{2,})+$/],
+    ["{2,}*", /^(a{2,})*$/],
+    ["+{2,}", /^(a+){2,}$/],
+    ["*+", /^a*$/],
+    ["+*", /^a*$/],
+    ["{2}{2}?", /^(a{4})?$/],
+  ] as const
+) {
+  Deno.test(`grammarConstraint reads repetitions in a row: ${repeats}`, () => {
+    const vocab = fakeVocab();
+    const constraint = grammarConstraint(`root ::= "a"${repeats}`, vocab);
+    for (let count = 0; count < 8; count++) {
+      const text = "a".repeat(count);
+      let state: ReturnType<typeof constraint.start> | undefined = constraint.start();
+      for (const token of vocab.encode(text)) state = state && constraint.advance(state, token);
+      assertEquals(state !== undefined && constraint.accepting(state), pattern.test(text), text);
+    }
+  });
+}
+
 Deno.test("grammarConstraint refuses what it cannot read, with the place", () => {
   const vocab = fakeVocab();
   const bad: [string, string][] = [
@@ -93,6 +115,7 @@ Deno.test("grammarConstraint refuses hostile grammars with a typed error", () =>
     `root ::= ${"(".repeat(50_000)}`,
     'root ::= (("a"{1000}){1000}){1000}',
     'root ::= "a"{5000}',
+    `root ::= "a"${"{1}".repeat(20_000)}`,
     Array.from({ length: 2500 }, (_, i) => `r${i} ::= "a"`).join("\n"),
     `root ::= r0\n${chain}\nr1900 ::= "a"?`,
   ];
