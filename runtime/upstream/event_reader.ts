@@ -39,6 +39,9 @@ function openByteReader(
   }
 }
 
+/** Reads in a row that follow each other closely before they wait for company: not the few of a short answer. */
+const RUSH = 8;
+
 /** Events read ahead of the consumer. */
 const AHEAD = 256;
 /** A body as events. `close` ends the call it belongs to. */
@@ -60,6 +63,7 @@ export function readEvents(
   let failed: { readonly error: unknown } | undefined;
   let isPumping = false;
   let givenMs = -Infinity;
+  let rush = 0;
   let wake = () => {};
 
   function fail(error: unknown): void {
@@ -96,7 +100,9 @@ export function readEvents(
   /** Where events rush in, lets some more come, so that they share what it costs to pass them on. */
   async function gather(): Promise<void> {
     const { gatherMs } = host;
-    if (gatherMs === undefined || host.now() - givenMs >= gatherMs || isOver || failed) return;
+    if (gatherMs === undefined || isOver || failed) return;
+    rush = host.now() - givenMs < gatherMs ? rush + 1 : 0;
+    if (rush < RUSH) return;
     if (!isPumping) void pump();
     await new Promise<void>((resolve) => host.after(gatherMs, resolve));
   }
