@@ -7,7 +7,9 @@ import { createTestGpuBackend, gpu, testWithGpu } from "../../../_webgpu.ts";
 
 if (gpu === undefined) testWithGpu("WebGPU backend: laws", () => {});
 else {
+  using example = createTestGpuBackend();
   testBackend("WebGPU", () => createTestGpuBackend(), {
+    ...example.kv && { kv: example.kv },
     /**
      * f32 sums: chains of at most terms / 8 additions and a tree, plus roundings of products,
      * exponentials, divisions and the store.
