@@ -10,6 +10,7 @@ import embedQ4Source from "./embed_q4.wgsl" with { type: "text" };
 import embedQ8Source from "./embed_q8.wgsl" with { type: "text" };
 import gatherRowsSource from "./gather_rows.wgsl" with { type: "text" };
 import kvCopySource from "./kv_copy.wgsl" with { type: "text" };
+import kvTurnSource from "./kv_turn.wgsl" with { type: "text" };
 import kvWriteSource from "./kv_write.wgsl" with { type: "text" };
 import linearAnySource from "./linear_any.wgsl" with { type: "text" };
 import linearF16Source from "./linear_f16.wgsl" with { type: "text" };
@@ -89,6 +90,10 @@ export const gatherRows = defineKernel("gather_rows", gatherRowsSource, {
 export const kvCopy = defineKernel("kv_copy", kvCopySource, {
   bindings: "params step_data data*",
   params: "heads apart base width count at",
+});
+export const kvTurn = defineKernel("kv_turn", kvTurnSource, {
+  bindings: "params step_data keys*",
+  params: "heads apart padded half gap at turns",
 });
 export const kvWrite = defineKernel("kv_write", kvWriteSource, {
   bindings: "params k v step_data keys* values*",

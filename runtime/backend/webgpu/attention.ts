@@ -291,9 +291,7 @@ export function kvCopy(
   to: Uint32Array,
   { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
 ): void {
-  if (format !== "f32" || turn !== undefined) {
-    throw new TypeError("The backend copies f32 slots as they are");
-  }
+  if (format !== "f32") throw new TypeError("The backend has f32 slots only");
   requireDistinct(from, to);
   for (const slot of [...from, ...to]) pool.requireSlot(granularity, slot);
   if (from.length === 0) return;
@@ -315,5 +313,35 @@ export function kvCopy(
     copy(part.keys, pool.padded, heads);
     copy(part.values, pool.padded, heads);
     for (const record of part.records()) copy(record, 1, heads);
+    if (turn !== undefined) turnKeys(stage, pool, part.keys, heads, at + from.length, turn);
   }
+}
+
+/** Rotates the keys of slots on; `at` is the word of their list. */
+function turnKeys(
+  stage: Stage,
+  pool: GpuKvPool,
+  keys: GpuBuffer,
+  heads: number,
+  at: number,
+  { shifts, rope }: NonNullable<CopyOptions["turn"]>,
+): void {
+  const half = rope.headDim / 2;
+  const turns = stage.data.once(shifts, () => {
+    const table = new Float32Array(shifts.length * 2 * half);
+    shifts.forEach((shift, i) => {
+      for (let d = 0; d < half; d++) {
+        table[i * 2 * half + d] = Math.cos(shift * rope.frequencies[d]!);
+        table[(2 * i + 1) * half + d] = Math.sin(shift * rope.frequencies[d]!);
+      }
+    });
+    return stage.data.put(new Uint32Array(table.buffer));
+  });
+  const gap = rope.layout === "half" ? half : 1;
+  stage.dispatch(
+    kernels.kvTurn,
+    [heads, pool.slots, pool.padded, half, gap, at, turns],
+    [stepData, whole(keys)],
+    [Math.ceil(heads * half / 64), shifts.length, 1],
+  );
 }

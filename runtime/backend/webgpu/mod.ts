@@ -84,7 +84,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     signals: ["attention-sum", "attention-last", "attention-max", "key-norm", "key", "value"],
     reads: [],
     readSlots: false,
-    turns: false,
+    turns: true,
     adapters: false,
   };
   readonly gpu: Gpu;
