@@ -23,7 +23,8 @@ import { endNumber, isWholeNumber, startNumber, stepNumber } from "./number_run.
 import { absent, leavesOf, Plans } from "./plans.ts";
 import { jsonType, type SchemaProgram } from "./program.ts";
 import { frameState, type JsonState, StateKeys, valueState } from "./state.ts";
-import { freeCharacters, freeText, startName, startString, stepText } from "./text_run.ts";
+import { freeCharacters, freeText } from "./free_text.ts";
+import { startName, startString, stepText } from "./text_run.ts";
 import { fail, open, pass } from "./verdict.ts";
 
 /** White space in a row. Unbounded, it would let a model fill its whole answer with it. */

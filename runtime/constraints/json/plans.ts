@@ -5,7 +5,7 @@
  * schemas that apply to the same value. All of them are followed at once while the value is written.
  */
 import { ConstraintTooComplexError } from "../regex/budget.ts";
-import { inPlace } from "./compile.ts";
+import { inPlace } from "./in_place.ts";
 import {
   anyType,
   type ArrayRule,

@@ -1,5 +1,4 @@
 /** The inside of strings and names. */
-import type { FreeText } from "../byte_constraint.ts";
 import type { DfaState } from "../regex/dfa.ts";
 import { endOnce } from "./closing.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
@@ -31,7 +30,8 @@ interface TextPlan {
 
 const textPlans = new WeakMap<Plan, TextPlan>();
 
-function textPlan(plan: Plan): TextPlan {
+/** What a plan asks of strings, worked out once. */
+export function textPlan(plan: Plan): TextPlan {
   let made = textPlans.get(plan);
   if (!made) {
     const rules = plan.nodes.flatMap(({ string }, place) =>
@@ -104,7 +104,7 @@ function isStrict({ mode, runs, frame }: JsonState): boolean {
 }
 
 /** Whether nothing watches the characters of a string. */
-function isUnwatched({ mode, value, frame, length }: JsonState): boolean {
+export function isUnwatched({ mode, value, frame, length }: JsonState): boolean {
   if (mode === "key" || frame?.isCapturing) return false;
   const { rules, cap } = textPlan(value!.plan);
   if (rules.length === 0) return true;
@@ -270,44 +270,4 @@ function endName(machine: Machine, state: JsonState): JsonState | undefined {
     ? viableChild(machine, withName, child)
     : viableUnknown(machine, frame, child);
   return value && { ...frameState("colon", withName, state.raw), value };
-}
-
-/** How many characters may come next, whichever they are: see `ByteAutomaton`. */
-export function freeCharacters(machine: Machine, state: JsonState): number {
-  const { mode, frame, value, lex, length } = state;
-  if (lex.kind !== "char") return 0;
-  if (mode === "key") {
-    const isFree = frame!.plan.nameMatchers.length === 0 && nameOptions(machine, frame!).isFree;
-    return isFree ? Infinity : 0;
-  }
-  if (mode !== "string") return 0;
-  let free = Infinity;
-  for (const [place, rule] of textPlan(value!.plan).rules) {
-    if (value!.leaves[place] !== open) continue;
-    if (rule.matchers.length > 0) return 0;
-    free = Math.min(free, rule.max - length);
-  }
-  return Math.max(0, free);
-}
-
-/** Up to the first character that is written as an escape. */
-// deno-lint-ignore no-control-regex -- controls are escaped
-const plainBeginning = /^[^"\\\x00-\x1f]*/;
-
-/** What any text that may come next changes: see `ByteAutomaton`. */
-export function freeText(state: JsonState): FreeText<JsonState> | undefined {
-  const { mode, frame, text } = state;
-  if (frame?.isCapturing) return undefined;
-  if (mode === "string") return isUnwatched(state) ? { usual: state, exceptions: [] } : undefined;
-  const { plan, keys } = frame!;
-  if (plan.nodes.some(({ object }) => object?.names)) return undefined;
-  // Only names that some schema knows or that are taken differ from the others.
-  const special = [...plan.names, ...keys].map(latin1);
-  let other = `${text}~`;
-  while (special.some((name) => name.startsWith(other))) other += "~";
-  return {
-    usual: { ...state, lex: plain, text: other },
-    exceptions: special.filter((name) => name.startsWith(text))
-      .map((name) => plainBeginning.exec(name.slice(text.length))![0]),
-  };
 }
