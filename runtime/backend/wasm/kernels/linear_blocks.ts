@@ -16,7 +16,7 @@ export const WEIGHT_BYTES = { q8: 136, q4: 72 } as const;
 const SCALES = 8;
 
 /** Rows of x that a tile takes at most; fewer when fewer are left. */
-const HEIGHTS = [4, 2, 1] as const;
+const HEIGHTS = [8, 4, 2, 1] as const;
 type Height = (typeof HEIGHTS)[number];
 
 /** Integers of weights, ready to be multiplied; shared by the rows of a tile. */
@@ -38,7 +38,7 @@ interface Format {
    * Groups of four outputs that a tile of so many rows takes; x is loaded once for all of them.
    * More need more registers than there are (bench/kernels).
    */
-  readonly groups: Readonly<Record<Height, number>>;
+  readonly groups: Readonly<Partial<Record<Height, number>>>;
   /** Accumulators per row and group. */
   readonly sums: number;
   /** Parts of a block. */
@@ -140,7 +140,7 @@ const q4: Format = {
   name: "linear_q4",
   xBytes: X8.bytes,
   weightBytes: WEIGHT_BYTES.q4,
-  groups: { 4: 4, 2: 4, 1: 4 },
+  groups: { 8: 4, 4: 4, 2: 4, 1: 4 },
   sums: 1,
   steps: range(4).map((u) => ({
     weights: (f, weight, at, c) =>
@@ -246,6 +246,7 @@ function build(format: Format): Kernel {
       f.set(r, i32.const(0));
       for (const height of HEIGHTS) {
         const groups = format.groups[height];
+        if (groups === undefined) continue;
         const start = f.local("i32", r), end = f.local("i32", i32.and(rows, i32.const(-height)));
         for (let first = 0; first < GROUPS; first += groups) {
           f.set(r, start);
