@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let grain = step_data[row + 2u];
   let table_group = select(select(params.layer * params.kv_heads + kv_head, params.layer, grain == 1u), 0u, grain == 0u);
   let unit_base = select(select(0u, kv_head, grain == 1u), params.home * params.kv_heads + kv_head, grain == 0u) * (params.slots / params.page_size);
-  let entry = step_data[row + 3u] + 3u * table_group;
+  let entry = step_data[row + 3u] + 6u * table_group;
   let count = step_data[entry];
   let pages = step_data[entry + 1u];
   let before = count - length;
@@ -103,7 +103,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     own_count = step_data[seen + 2u * own];
     own_list = step_data[seen + 2u * own + 1u];
   }
-  let end = before + own_count;
+  // Of the slots before the row a list and all from some slot on, or all.
+  let list = step_data[entry + 4u];
+  var listed = 0u;
+  var listed_to = 0u;
+  if (list != 0u) {
+    listed = step_data[entry + 3u];
+    listed_to = step_data[entry + 5u];
+  }
+  let held = listed + before - listed_to;
+  let end = held + own_count;
 
   for (var i = lane; i < params.quads * 4u; i += 64u) {
     query[i] = select(0.0, q[(token * params.heads + head) * params.head_dim + min(i, params.head_dim - 1u)], i < params.head_dim);
@@ -123,9 +132,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let turn = (part & 1u) * 64u;
     var score = LEAST;
     if (visible) {
-      var s = index;
-      if (own_list != 0u && index >= before) {
-        s = before + step_data[own_list + index - before];
+      var s = index - listed + listed_to;
+      if (index < listed) {
+        s = step_data[list + index];
+      } else if (own_list != 0u && index >= held) {
+        s = before + step_data[own_list + index - held];
       }
       let place = (unit_base + step_data[pages + s / params.page_size]) * params.page_size + s % params.page_size;
       places[turn + lane] = place;

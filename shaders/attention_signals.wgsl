@@ -56,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let grain = step_data[row + 2u];
   let table_group = select(select(params.layer * params.kv_heads + kv_head, params.layer, grain == 1u), 0u, grain == 0u);
   let unit_base = select(select(0u, kv_head, grain == 1u), params.home * params.kv_heads + kv_head, grain == 0u) * (params.slots / params.page_size);
-  let entry = step_data[row + 3u] + 3u * table_group;
+  let entry = step_data[row + 3u] + 6u * table_group;
   let count = step_data[entry];
   let mask = step_data[row + 4u];
   let words = (length + 31u) / 32u;
@@ -78,6 +78,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     return;
   }
+  // Whether the row reads the slot, if it reads some only: all from listed_to on, and those of an ascending list.
+  let list = step_data[entry + 4u];
+  var is_read = list == 0u || s >= step_data[entry + 5u];
+  if (!is_read) {
+    var low = 0u;
+    var high = step_data[entry + 3u];
+    for (var round = 0u; round < 32u; round++) {
+      if (low < high) {
+        let middle = (low + high) / 2u;
+        if (step_data[list + middle] < s) {
+          low = middle + 1u;
+        } else {
+          high = middle;
+        }
+      }
+    }
+    is_read = low < step_data[entry + 3u] && step_data[list + min(low, step_data[entry + 3u] - 1u)] == s;
+  }
   let per_group = params.heads / params.kv_heads;
   var value = record[place];
   for (var t = 0u; t < length; t++) {
@@ -86,7 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let j = s - before;
       visible = ((step_data[mask + t * words + j / 32u] >> (j & 31u)) & 1u) == 1u;
     }
-    if (visible) {
+    if (visible && (is_read || s >= before)) {
       for (var g = 0u; g < per_group; g++) {
         let query = (start + t) * params.heads + kv_head * per_group + g;
         var dot4 = vec4f();

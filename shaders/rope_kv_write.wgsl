@@ -41,7 +41,7 @@ fn slot_of(token: u32, kv_head: u32) -> u32 {
   let grain = step_data[row + 2u];
   let group = select(select(params.layer * params.kv_heads + kv_head, params.layer, grain == 1u), 0u, grain == 0u);
   let base = select(select(0u, kv_head, grain == 1u), params.home * params.kv_heads + kv_head, grain == 0u) * params.slots;
-  let slots = step_data[step_data[row + 3u] + 3u * group + 2u];
+  let slots = step_data[step_data[row + 3u] + 6u * group + 2u];
   return base + step_data[slots + token - step_data[row]];
 }
 

@@ -107,6 +107,7 @@ const trips: Readonly<Record<string, number>> = {
   "for (var j = 0u; j < here; j++)": 1024,
   "for (var j = 0u; j < known; j++)": 64,
   "for (var round = 0u; round < 10u; round++)": 10,
+  "for (var round = 0u; round < 32u; round++)": 32,
   "for (var c = 0u; c < 4u; c++)": 4,
 };
 

@@ -83,7 +83,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     formats: [],
     signals: ["attention-sum", "attention-last", "attention-max", "key-norm", "key", "value"],
     reads: [],
-    readSlots: false,
+    readSlots: true,
     turns: true,
     adapters: false,
   };

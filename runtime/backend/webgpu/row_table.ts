@@ -5,8 +5,9 @@
  * - per row, 6 words: first token; tokens; granularity (0 sequence, 1 layer, 2 kv head); word of its
  *   groups; word of its tree mask, 0 for causal order; word of what its tokens see, 0 for causal order
  * - per token of a tree, 2 words: how many of the row's tokens it sees; word of their list
- * - per group, 3 words: slots counted; word of its page list (units from the
- *   first of its layer and head, see kv/units.ts); word of the slots of its new tokens, counted likewise
+ * - per group, 6 words: slots counted; word of its page list (units from the
+ *   first of its layer and head, see kv/units.ts); word of the slots of its new tokens, counted likewise;
+ *   how many older slots of a list are read, word of the list (0: all are), slot from which on all are
  *
  * Everything is checked here, once per step, so that kernels need not.
  */
@@ -81,6 +82,7 @@ export class RowTables {
         row.counts[g]!,
         data.put(offsets(pool, row, row.pages[g]!, pool.unitOffset)),
         places === undefined ? 0 : data.put(offsets(pool, row, places[g]!, pool.slotOffset)),
+        ...putRead(data, row, g),
       ]);
       const at = data.put(Uint32Array.from(lists.flat()));
       const grain = { sequence: 0, layer: 1, "kv-head": 2 }[row.granularity];
@@ -97,6 +99,16 @@ export class RowTables {
       length,
     };
   }
+}
+
+/** What a row reads of its older slots: how many of a list; word of the list, 0: all; slot from which on all. */
+function putRead(data: StepData, row: AttentionRow, group: number): [number, number, number] {
+  const read = row.read?.[group];
+  if (read === undefined) return [0, 0, 0];
+  const before = row.counts[group]! - row.length;
+  const from = Math.min(before, row.readFrom?.[group] ?? before);
+  const list = read.filter((slot) => slot < from);
+  return [list.length, data.put(list), from];
 }
 
 /** Writes which tokens of a tree each of them sees. */
@@ -130,8 +142,8 @@ function offsets(
 }
 
 function check(row: AttentionRow, groups: number, pool: GpuKvPool, op: string): void {
-  if (row.encoded !== undefined || row.read !== undefined || row.rule !== undefined) {
-    throw new TypeError("The backend reads all slots of a row, in f32");
+  if (row.encoded !== undefined || row.rule !== undefined) {
+    throw new TypeError("The backend has f32 slots, and reads those it is told to");
   }
   const { pageSize } = pool.layout;
   for (let g = 0; g < groups; g++) {
