@@ -7,7 +7,7 @@ import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
 import type { QuantizedDType, RowSource } from "../backend.ts";
 import type { Heap } from "./heap.ts";
-import { PANEL_ROWS, WEIGHT_BYTES } from "./kernels/linear_blocks.ts";
+import { PANEL_ROWS, WEIGHT_BYTES } from "./kernels/linear_formats.ts";
 import type { Kernels } from "./kernels/mod.ts";
 import { FILE_BYTES } from "./kernels/pack.ts";
 

@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
 import { cut } from "./cut.ts";
-import { PANEL_ROWS } from "./kernels/linear_blocks.ts";
+import { PANEL_ROWS } from "./kernels/linear_formats.ts";
 import { X16, X8 } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
 import { once, type Step } from "./step.ts";

@@ -2,7 +2,7 @@
 import { type Expr, i32 } from "../emit/expr.ts";
 import { type Func, type Kernel, kernel, type Local } from "../emit/func.ts";
 import { plus } from "./_exp.ts";
-import { PANEL_ROWS, WEIGHT_BYTES } from "./linear_blocks.ts";
+import { PANEL_ROWS, WEIGHT_BYTES } from "./linear_formats.ts";
 
 /** Bytes of 32 weights of one row in a file: f16 scale, then the integers. */
 export const FILE_BYTES = { q8: 34, q4: 18 } as const;

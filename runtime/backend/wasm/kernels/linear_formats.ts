@@ -1,0 +1,198 @@
+/** How quantised blocks are multiplied, one description per kernel; linear_blocks.ts builds them. */
+import { type Expr, i16x8, i32, i32x4, i8x16, v128 } from "../emit/expr.ts";
+import type { Func, Local } from "../emit/func.ts";
+import { X16, X8 } from "./quantize.ts";
+
+/**
+ * Rows whose blocks follow each other in turn, four rows at a time: however many of them a tile takes,
+ * weights are read as one stream. Several streams are many times slower out of memory.
+ */
+export const PANEL_ROWS = 16;
+/** Groups of four rows of a panel. */
+export const GROUPS = PANEL_ROWS / 4;
+
+/** Bytes of four rows of 32 weights: 4 x f16 scale, then the integers. */
+export const WEIGHT_BYTES = { q8: 136, q4: 72 } as const;
+const SCALES = 8;
+
+/** Rows of x that a tile takes at most; fewer when fewer are left. */
+export const HEIGHTS = [8, 4, 2, 1] as const;
+type Height = (typeof HEIGHTS)[number];
+
+/** Integers of weights, ready to be multiplied; shared by the rows of a tile. */
+interface Operand {
+  readonly value: Local<"v128">;
+  /** Which of the step's vectors of x it meets. */
+  readonly part: number;
+  /** Which of a row's accumulators takes the products. */
+  readonly sum: number;
+}
+
+/** How a kernel multiplies one block. */
+export interface Format {
+  readonly name: string;
+  /** Bytes of a block of x and of four rows' weights. */
+  readonly xBytes: number;
+  readonly weightBytes: number;
+  /**
+   * Groups of four outputs that a tile of so many rows takes; x is loaded once for all of them.
+   * More need more registers than there are (bench/kernels).
+   */
+  readonly groups: Readonly<Partial<Record<Height, number>>>;
+  /** Accumulators per row and group. */
+  readonly sums: number;
+  /** Parts of a block. */
+  readonly steps: readonly BlockStep[];
+  products(x: Expr<"v128">, weights: Expr<"v128">): Expr<"v128">;
+  add(a: Expr<"v128">, b: Expr<"v128">): Expr<"v128">;
+  /** Sums of the four outputs as i32. */
+  total(x: Local<"i32">, sums: readonly Local<"v128">[]): Expr<"v128">;
+  /** Byte of x's scale in its block. */
+  readonly scale: number;
+}
+
+/** A few columns of a block. */
+interface BlockStep {
+  /** @param at byte of the group's block from `weight` on */
+  weights(f: Func, weight: Local<"i32">, at: number, c: Constants): readonly Operand[];
+  /** Vectors of one row of x. */
+  x(f: Func, row: Local<"i32">): readonly Local<"v128">[];
+}
+
+/** Kept in variables: constants in a loop are made again at every turn. */
+export interface Constants {
+  readonly nibbles: Local<"v128">;
+  readonly eights: Local<"v128">;
+}
+
+/** 0 to count - 1. */
+export const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+/*
+ * linear_q8: y[r, n] = sum over k of x[r, k] * weight[n, k], plus bias[n], with 8-bit integers.
+ *
+ * Source   blocks of 32 as in ggml's Q8_0; four rows side by side, so that most of a dot product
+ *          needs no sum over lanes
+ * Shapes   x [rows, blocks] from `quantize16`; weight [panels, blocks, 4] of 136 bytes: 4 x f16 scale, 8
+ *          words of 16 x i8, whose byte 4r + j belongs to row r and to column j of the word; bias, y
+ *          as in `linear`
+ * Types    i16 products of pairs, added in i32, exact; scales and sums over blocks in f32
+ * Order    blocks from column 0 up: float(sum of products) * (scale of weight * scale of x) added to
+ *          the sum; then the bias. The same for every row, whatever `rows` is.
+ * Limits   columns in multiples of 32; bias = 0 means none
+ */
+export const q8: Format = {
+  name: "linear_q8",
+  weightBytes: WEIGHT_BYTES.q8,
+  ...wide(
+    range(8).map((u) => ({
+      weights: (f, weight, at) =>
+        range(2).map((sum) => ({
+          value: f.local("v128", v128.load8x8S(weight, at + SCALES + 16 * u + 8 * sum)),
+          part: 0,
+          sum,
+        })),
+      x: (f, row) => [f.local("v128", v128.load64Splat(row, 8 * u))],
+    })),
+  ),
+};
+
+/*
+ * linear_q4_strict: as linear_q8, with 4-bit weights; for engines without relaxed SIMD.
+ *
+ * Source   blocks of 32 as in ggml's Q4_0
+ * Shapes   weight [panels, blocks, 4] of 72 bytes: 4 x f16 scale, 4 words of weights + 8, word u with
+ *          columns 8u to 8u + 3 in its low and 8u + 4 to 8u + 7 in its high halves of bytes
+ * Types    as linear_q8
+ * Order    as linear_q8
+ * Limits   as linear_q8
+ */
+export const q4Strict: Format = {
+  name: "linear_q4_strict",
+  weightBytes: WEIGHT_BYTES.q4,
+  ...wide(
+    range(4).map((u) => ({
+      weights: (f, weight, at, c) =>
+        nibblesAt(f, weight, at + SCALES + 16 * u, c).flatMap((nibbles, part) => {
+          const bytes = f.local("v128", i8x16.sub(nibbles, c.eights));
+          return [
+            { value: f.local("v128", i16x8.extendLowI8x16S(bytes)), part, sum: 0 },
+            { value: f.local("v128", i16x8.extendHighI8x16S(bytes)), part, sum: 1 },
+          ];
+        }),
+      x: (f, row) =>
+        range(2).map((part) => f.local("v128", v128.load64Splat(row, 16 * u + 8 * part))),
+    })),
+  ),
+};
+
+/*
+ * linear_q4: the same numbers as linear_q4_strict, through relaxed SIMD.
+ *
+ * Source   as linear_q4_strict
+ * Shapes   x from `quantize8`; weight as in linear_q4_strict
+ * Types    i8 times 0 .. 15, which is below the 2^7 up to which the relaxed dot product has one
+ *          defined result. Sums of a block start at -8 times the sum of x; their end is at most
+ *          16 * 8 * 127, so that i16, which wraps, holds it exactly.
+ * Order    as linear_q8
+ * Limits   as linear_q8
+ */
+export const q4: Format = {
+  name: "linear_q4",
+  xBytes: X8.bytes,
+  weightBytes: WEIGHT_BYTES.q4,
+  groups: { 8: 4, 4: 4, 2: 4, 1: 4 },
+  sums: 1,
+  steps: range(4).map((u) => ({
+    weights: (f, weight, at, c) =>
+      nibblesAt(f, weight, at + SCALES + 16 * u, c).map((value, part) => ({ value, part, sum: 0 })),
+    x(f, row) {
+      // Engines may check the bounds of every access (Deno does): one load and two shuffles are less.
+      const both = f.local("v128", v128.load64Splat(row, 8 * u));
+      return range(2).map((lane) => f.local("v128", spread(both, lane)));
+    },
+  })),
+  products: i16x8.relaxedDot,
+  add: i16x8.add,
+  total: (x, [sum]) => i32x4.extaddPairwiseI16x8S(i16x8.add(sum!, v128.load32Splat(x, X8.offsets))),
+  scale: X8.scale,
+};
+
+/** Lanes of 32 bits by number: 0 to 3 of the first vector, 4 to 7 of the second. */
+function lanes(...from: readonly number[]): number[] {
+  return from.flatMap((l) => [0, 1, 2, 3].map((byte) => 4 * l + byte));
+}
+
+/** One lane of 32 bits in all of them. */
+function spread(x: Local<"v128">, lane: number): Expr<"v128"> {
+  return i8x16.shuffle(x, x, lanes(lane, lane, lane, lane));
+}
+
+/** Low and high halves of the bytes of a word. */
+function nibblesAt(
+  f: Func,
+  weight: Local<"i32">,
+  at: number,
+  { nibbles }: Constants,
+): readonly Local<"v128">[] {
+  const word = f.local("v128", v128.load(weight, at));
+  return [word, i16x8.shrU(word, i32.const(4))].map((x) => f.local("v128", v128.and(x, nibbles)));
+}
+
+/** i16 operands: rows 0 and 1 in one accumulator, 2 and 3 in another, two lanes each. */
+function wide(steps: Format["steps"]): Omit<Format, "name" | "weightBytes"> {
+  return {
+    xBytes: X16.bytes,
+    groups: { 4: 1, 2: 2, 1: 4 },
+    sums: 2,
+    steps,
+    products: i32x4.dotI16x8S,
+    add: i32x4.add,
+    total: (_x, [a, b]) =>
+      i32x4.add(
+        i8x16.shuffle(a!, b!, lanes(0, 2, 4, 6)),
+        i8x16.shuffle(a!, b!, lanes(1, 3, 5, 7)),
+      ),
+    scale: X16.scale,
+  };
+}
