@@ -30,7 +30,7 @@ export interface UpstreamStatus {
   readonly probed: boolean;
   readonly n: "native" | "emulated";
   /** Most alternatives per token; null = no log-probabilities. */
-  readonly top_logprobs: number | null;
+  readonly "top_logprobs": number | null;
   /** Sampling fields beyond the API's own. */
   readonly sampling: readonly string[];
   readonly replicas: readonly {

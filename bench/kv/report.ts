@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as in the results
 /**
  * From measured points to what is published: `<out>.json`, `<out>.svg` and the README's table.
  *

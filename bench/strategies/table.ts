@@ -83,7 +83,7 @@ async function cascades(): Promise<Row[]> {
 interface SpeculationRow {
   readonly method: string;
   readonly temperature: number;
-  readonly tokens_per_pass: Estimate;
+  readonly "tokens_per_pass": Estimate;
   readonly speedup: Estimate;
 }
 

@@ -19,12 +19,11 @@ export function createRowReaders(
 ): (name: string, shape: readonly [rows: number, cols: number]) => RowReader {
   const buffers = { bytes: new Uint8Array(0), values: new Float32Array(0) };
   return (name, [rows, cols]) => {
+    const { rawInto } = weights;
+    if (rawInto === undefined) return wholeReader(weights, name, rows, cols);
     const format = rowFormat(weights.dtype(name), name);
     const rowBytes = format.bytes(cols);
-    const { rawInto } = weights;
-    if (rawInto === undefined || !Number.isInteger(rowBytes)) {
-      return wholeReader(weights, name, rows, cols);
-    }
+    if (!Number.isInteger(rowBytes)) return wholeReader(weights, name, rows, cols);
     const stored = (first: number, count: number): Uint8Array<ArrayBuffer> => {
       const length = count * rowBytes;
       if (buffers.bytes.length < length) buffers.bytes = new Uint8Array(length);

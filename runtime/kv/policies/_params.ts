@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as on the wire
 /** Parameters that policies share, and what they come to for one sequence. */
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";

@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as on the wire
 /** quest: reads the pages that may hold the largest scores; drops nothing. */
 import * as z from "zod";
 import { checkBudget, sinksParam } from "./_params.ts";

@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names as on the wire
 /** sepllm: the first tokens, separators and the newest tokens. */
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";

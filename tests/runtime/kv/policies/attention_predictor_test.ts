@@ -64,7 +64,7 @@ Deno.test("network() moves with its input, away from the borders", () => {
 Deno.test("attention-predictor reads sinks, the window and the best blocks, and at times all", () => {
   const row = Array.from({ length: 32 }, (_, i) => i === 13 ? 0.5 : i === 21 ? 0.3 : 0.01);
   const rows = Array.from({ length: 4 }, () => row);
-  const params = { budget: 12, sinks: 4, window: 4, calibrate_every: 3 };
+  const params = { budget: 12, sinks: 4, window: 4, "calibrate_every": 3 };
   const block = [12, 13, 14, 15];
   const expected = [0, 1, 2, 3, ...block, 28, 29, 30, 31];
   assertEquals(reads(params, rows), [expected, expected, undefined, expected]);
