@@ -20,8 +20,8 @@ export interface PoolHost {
   /** A zeroed buffer. @throws {RangeError} if it does not fit the budget */
   buffer(label: string, bytes: number): GpuBuffer;
   free(buffer: GpuBuffer): void;
-  /** All bytes of a buffer, once everything recorded has run. */
-  readBuffer(buffer: GpuBuffer): Promise<Uint8Array<ArrayBuffer>>;
+  /** Some rows of `width` values of a buffer, once everything recorded has run. */
+  gather(buffer: GpuBuffer, width: number, rows: Uint32Array): Promise<Float32Array>;
 }
 
 /** Buffers of some consecutive layers. */
@@ -124,15 +124,15 @@ export class GpuKvPool implements KvPool {
     const isVector = signal === "key" || signal === "value";
     const width = isVector ? this.layout.headDim : 1, stride = isVector ? this.padded : 1;
     const buffer = isVector ? vectors[signal] : this.record(signal, layer);
-    const data = new Float32Array((await this.host.readBuffer(buffer)).buffer);
-    const { pageSize } = this.layout;
-    const base = unitBase(this.layout, this.pages, granularity, this.home(layer), kvHead) *
-      pageSize;
+    const { pageSize } = this.layout, home = this.home(layer);
+    const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * pageSize;
+    const rows = slots.map((slot) => base + this.slotOffset(granularity, slot));
+    const data = await this.host.gather(buffer, stride, rows);
+    if (width === stride) return data;
     const out = new Float32Array(slots.length * width);
-    slots.forEach((slot, i) => {
-      const from = (base + this.slotOffset(granularity, slot)) * stride;
-      out.set(data.subarray(from, from + width), i * width);
-    });
+    for (let i = 0; i < slots.length; i++) {
+      out.set(data.subarray(i * stride, i * stride + width), i * width);
+    }
     return out;
   }
 

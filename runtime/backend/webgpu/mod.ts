@@ -7,7 +7,7 @@
  * alone. On another GPU or driver the bits may differ.
  */
 import { ClosedError } from "../../errors.ts";
-import { advance } from "../../../shaders/mod.ts";
+import { advance, gatherRows as gatherKernel } from "../../../shaders/mod.ts";
 import type {
   AheadStep,
   Backend,
@@ -26,7 +26,7 @@ import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
 import { type Pipelines, pipelinesOf } from "./pipelines.ts";
 import { type Copy, Readback, type ReadbackMode } from "./readback.ts";
-import { type Dispatch, Recorder, run, stepData } from "./recorder.ts";
+import { type Dispatch, Recorder, run, stepData, target } from "./recorder.ts";
 import { RopeTables } from "./rope_table.ts";
 import { add, embed, gatherRows, rmsNorm, rope, swiglu } from "./rows.ts";
 import { RowTables } from "./row_table.ts";
@@ -295,9 +295,21 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     this.#memory.destroy(buffer);
   }
 
-  /** All bytes of a pool's buffer. */
-  async readBuffer(buffer: GpuBuffer): Promise<Uint8Array<ArrayBuffer>> {
-    return await this.#read(buffer, 0, buffer.size);
+  /** Only the rows that are asked for: a pool may hold gigabytes. */
+  async gather(buffer: GpuBuffer, width: number, rows: Uint32Array): Promise<Float32Array> {
+    if (rows.length === 0) return new Float32Array(0);
+    const stage = this.#stage;
+    using picked = this.record(() => {
+      const y = stage.slice("gather", [rows.length, width]);
+      stage.dispatch(
+        gatherKernel,
+        [width, stage.data.put(rows)],
+        [target(buffer, 0, buffer.size), stepData, target(y.result, y.offset, y.bytes)],
+        [Math.ceil(width / 64), rows.length, 1],
+      );
+      return stage.tensor("gather", [rows.length, width], y);
+    });
+    return await this.read(picked);
   }
 
   // Inside.
