@@ -42,6 +42,9 @@ function openByteReader(
 /** Reads in a row that follow each other closely before they wait for company: not the few of a short answer. */
 const RUSH = 8;
 
+/** Events that are company enough. */
+const PLENTY = 32;
+
 /** Events read ahead of the consumer. */
 const AHEAD = 256;
 /** A body as events. `close` ends the call it belongs to. */
@@ -101,8 +104,9 @@ export function readEvents(
   async function gather(): Promise<void> {
     const { gatherMs } = host;
     if (gatherMs === undefined || isOver || failed) return;
-    rush = host.now() - givenMs < gatherMs ? rush + 1 : 0;
-    if (rush < RUSH) return;
+    const isClose = events.length > 0 || host.now() - givenMs < gatherMs;
+    rush = isClose ? rush + 1 : 0;
+    if (rush < RUSH || events.length >= PLENTY) return;
     if (!isPumping) void pump();
     await new Promise<void>((resolve) => host.after(gatherMs, resolve));
   }
