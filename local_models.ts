@@ -176,7 +176,7 @@ export class LocalModels implements AsyncDisposable {
       draft: this.names.includes(draft) ? draft : undefined,
     });
     const ms = Math.round(performance.now() - started);
-    this.#host.log({ level: "info", event: "model_loaded", model: id, ms });
+    this.#host.log({ level: "info", event: "model_loaded", model: id, ms, ...model.details });
     return model;
   }
 

@@ -45,6 +45,8 @@ export interface LoadedModel extends CatalogEntry, AsyncDisposable {
   readonly engine: Engine;
   /** False while a lost device is being replaced. */
   isReady(): boolean;
+  /** What it runs on: adapter, memory, modes; see `Backend.details`. */
+  readonly details: Readonly<Record<string, string | number | boolean>>;
 }
 
 /** Slots per KV page. */
@@ -89,6 +91,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   return {
     engine,
     isReady: () => executor.isReady,
+    details: executor.info.details ?? {},
     model: engine,
     info: {
       id,
