@@ -8,7 +8,7 @@ interface WorkerScope {
 }
 const scope = globalThis as unknown as WorkerScope;
 
-type NumberFunction = (...args: Iterable<number> & ArrayLike<number>) => void;
+type NumberFunction = (...args: number[]) => void;
 
 scope.onmessage = ({ data: { module, memory, block, names } }) => {
   scope.onmessage = null;
