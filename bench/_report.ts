@@ -27,12 +27,17 @@ export function createReport(environment: Environment): { report: Report; lines:
   };
 }
 
-/** Middle value and 90th percentile of measurements. @throws {RangeError} for none */
+/**
+ * Median (of an even number: the mean of the middle two) and 90th percentile of measurements.
+ *
+ * @throws {RangeError} for none
+ */
 export function summary(values: readonly number[]): { median: number; p90: number; runs: number } {
   if (values.length === 0) throw new RangeError("Cannot summarise no measurements");
   const sorted = [...values].sort((a, b) => a - b);
   const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
-  return { median: round(at(0.5)), p90: round(at(0.9)), runs: values.length };
+  const below = sorted[Math.floor((sorted.length - 1) / 2)]!;
+  return { median: round((below + at(0.5)) / 2), p90: round(at(0.9)), runs: values.length };
 }
 
 /** Four significant digits: more would be noise. */
