@@ -1,5 +1,5 @@
 /** Plots of benchmark results as SVG text, drawn by ECharts without a browser. */
-import { type EChartsOption, init, type SeriesOption } from "echarts";
+import { type EChartsOption, init, type SeriesOption } from "npm:echarts@6.1.0";
 
 /** One value with an interval, both in the unit of the axis. */
 export interface Interval {

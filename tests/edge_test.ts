@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase no-console -- names as on the wire; the log is looked at
 /** The edge bundle, made by its task's own command, under Deno and under workerd. */
-import workerd from "workerd";
+import workerd from "npm:workerd@1.20261117.1";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { createEdge, serveEdge } from "../edge.ts";
 import { writeEdgeFiles } from "../models/bundle.ts";

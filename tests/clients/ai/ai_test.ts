@@ -1,6 +1,6 @@
 /** The AI SDK with its provider for OpenAI-compatible servers. */
-import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateText, streamText } from "ai";
+import { createOpenAICompatible } from "npm:@ai-sdk/openai-compatible@3.0.92";
+import { APICallError, generateText, streamText } from "npm:ai@7.0.173";
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { settle } from "../../routes/_support.ts";
 import { serveEmbedded, serveFake } from "../_serve.ts";

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** The `openai` npm client against the gateway on a real port. */
-import OpenAI from "openai";
+import OpenAI from "npm:openai@7.57.0";
 import { createGateway } from "../../../mod.ts";
 import {
   assert,

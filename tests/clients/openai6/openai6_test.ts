@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names as on the wire
 /** The previous major of the `openai` npm client. */
-import OpenAI from "openai6";
+import OpenAI from "npm:openai@6.49.0";
 import { assert, assertEquals, assertInstanceOf, assertMatch, assertRejects } from "@std/assert";
 import { settle } from "../../routes/_support.ts";
 import { serveEmbedded, serveFake } from "../_serve.ts";
