@@ -9,6 +9,7 @@
  * decoding", https://arxiv.org/abs/2405.19261; `margin` and the measuring rule `oracle`, Zhang et al.
  * 2024, "Fast and slow generating", https://arxiv.org/abs/2406.12295.
  */
+import { greedySampling, type SamplingParams } from "../runtime/mod.ts";
 import { type Combination, type DrawShape, ownLaw } from "./_combine.ts";
 
 /** Rules that let one model speak for a whole position. */
@@ -144,18 +145,7 @@ function remembering<D>(
   };
 }
 
-const plainSampling = {
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-  seed: { low: 0, high: 0 },
-};
+const plainSampling: SamplingParams = { ...greedySampling, temperature: 1 };
 const plainShape: DrawShape = {
   sampling: plainSampling,
   promptTokens: [],

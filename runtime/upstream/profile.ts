@@ -28,6 +28,19 @@ const compatible: UpstreamProfile = {
   contextLength: undefined,
 };
 
+/** vLLM and SGLang serve the same interface. */
+const vllmLike: Partial<UpstreamProfile> = {
+  n: true,
+  completions: true,
+  tokenIds: true,
+  chatLogprobs: 20,
+  completionLogprobs: 20,
+  sampling: MOST,
+  continues: true,
+  templateKwargs: true,
+  ignoreEos: true,
+};
+
 /**
  * What is known of each engine. vLLM, SGLang, llama.cpp and Ollama by their source, LM Studio by its
  * documentation, as of August 2026. Log-probabilities are believed only once seen.
@@ -35,28 +48,8 @@ const compatible: UpstreamProfile = {
 const known: Readonly<Record<EngineName, Partial<UpstreamProfile>>> = {
   auto: {},
   openai: { n: true },
-  vllm: {
-    n: true,
-    completions: true,
-    tokenIds: true,
-    chatLogprobs: 20,
-    completionLogprobs: 20,
-    sampling: MOST,
-    continues: true,
-    templateKwargs: true,
-    ignoreEos: true,
-  },
-  sglang: {
-    n: true,
-    completions: true,
-    tokenIds: true,
-    chatLogprobs: 20,
-    completionLogprobs: 20,
-    sampling: MOST,
-    continues: true,
-    templateKwargs: true,
-    ignoreEos: true,
-  },
+  vllm: vllmLike,
+  sglang: vllmLike,
   "llama.cpp": {
     n: true,
     completions: true,

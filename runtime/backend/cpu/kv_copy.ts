@@ -28,9 +28,21 @@ export function kvCopy(
   });
 }
 
-/** @throws as {@link kvCopy} */
+/** What {@link kvEncode} needs of a pool: any in this process's memory. */
+export interface EncodingPool extends SlotPool {
+  /** Stores an f32 slot in `format` at a slot of a page of that format. */
+  encode(
+    format: Exclude<KvFormat, "f32">,
+    unit: number,
+    offset: number,
+    toUnit: number,
+    toOffset: number,
+  ): void;
+}
+
+/** Stores f32 slots in another format. @throws as {@link kvCopy} */
 export function kvEncode(
-  pool: CpuKvPool,
+  pool: EncodingPool,
   from: Uint32Array,
   to: Uint32Array,
   { granularity, format }: {

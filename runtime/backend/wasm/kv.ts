@@ -1,6 +1,5 @@
-/** kv_write, kv_record, kv_copy and kv_encode: moves within WebAssembly memory. */
+/** kv_write, kv_record and kv_copy: moves within WebAssembly memory. kv_encode is the reference's. */
 import { ShapeError } from "../../errors.ts";
-import type { KvFormat, KvGranularity } from "../../kv/policy.ts";
 import type { AttentionRow, CopyOptions } from "../backend.ts";
 import { eachUnitSlot, requireDistinct, turnKey } from "../cpu/kv_copy.ts";
 import { eachNewSlot } from "../cpu/kv_write.ts";
@@ -84,25 +83,5 @@ export function kvCopy(
     if (turn === undefined || shift === 0) return;
     const at = (keys + pool.byteOf("f32", toUnit, toOffset)) / 4;
     turnKey(pool.heap.floats, at, shift, turn.rope);
-  });
-}
-
-/** Stores f32 slots in another format. */
-export function kvEncode(
-  pool: WasmKvPool,
-  from: Uint32Array,
-  to: Uint32Array,
-  { granularity, format }: {
-    readonly granularity: KvGranularity;
-    readonly format: Exclude<KvFormat, "f32">;
-  },
-): void {
-  if (from.length !== to.length) {
-    throw new ShapeError("kv_encode", `${from.length} sources, ${to.length} targets`);
-  }
-  eachUnitSlot(pool, from, to, ["f32", format], granularity, (source, target) => {
-    const [unit, offset] = source, [toUnit, toOffset] = target;
-    pool.encode(format, unit, offset, toUnit, toOffset);
-    pool.records.move(["f32", unit, offset], [format, toUnit, toOffset]);
   });
 }
