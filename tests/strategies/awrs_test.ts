@@ -1,117 +1,31 @@
 // deno-lint-ignore-file camelcase -- parameters as on the wire
-import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import {
   CapabilityError,
   choiceConstraint,
-  type Constraint,
-  ConstraintError,
-  ConstraintTooComplexError,
   encodePrompt,
-  predicateConstraint as modulePredicate,
   regexConstraint,
   seedFrom,
 } from "../../runtime/mod.ts";
-import { createDeadline } from "../../runtime/constraints/deadline.ts";
-import { getStrategy, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
+import { runStrategy } from "../../strategies/mod.ts";
 import { chatPrompt, requestOf, runToEnd } from "../conformance/_strategy_run.ts";
 import { assertDistribution } from "../_statistics.ts";
+import { type FakeModel, hashModel, predicateConstraint } from "../fakes/mod.ts";
 import {
-  type FakeModel,
-  type FakeModelOptions,
-  fakeVocab,
-  hashModel,
-  predicateConstraint,
-  tableModel,
-} from "../fakes/mod.ts";
-
-const awrs = getStrategy("awrs");
-const vocab = fakeVocab({ pieces: ["a", "b", "c", "x"], chat: false });
-
-/** Three steps in which the likely way in leads to unlikely ends. */
-const table = {
-  "": { a: 0.7, b: 0.2, c: 0.1 },
-  a: { a: 0.02, b: 0.18, c: 0.8 },
-  b: { a: 0.6, b: 0.1, c: 0.3 },
-  c: { a: 0.3, b: 0.3, c: 0.4 },
-  aa: { "<end>": 0.5, a: 0.5 },
-  ab: { "<end>": 0.1, a: 0.9 },
-  ba: { "<end>": 0.9, a: 0.1 },
-  bb: { "<end>": 0.4, a: 0.6 },
-};
-const valid: Readonly<Record<string, number>> = {
-  aa: 0.7 * 0.02 * 0.5,
-  ab: 0.7 * 0.18 * 0.1,
-  ba: 0.2 * 0.6 * 0.9,
-  bb: 0.2 * 0.1 * 0.4,
-};
-const texts = Object.keys(valid);
-const mass = Object.values(valid).reduce((sum, p) => sum + p, 0);
-const exact = texts.map((text) => valid[text]! / mass);
-
-function toy(options: FakeModelOptions = {}): FakeModel {
-  return tableModel({ vocab, table, ...options });
-}
-
-/** Shows no logits: tells some tokens, and draws. */
-const remote = { capabilities: ["edit", "topk", "generate"] } as const;
-
-function judged(): Constraint {
-  return predicateConstraint({
-    vocab,
-    viable: (text) => texts.some((whole) => whole.startsWith(text)),
-    accepting: (text) => texts.includes(text),
-  });
-}
-
-const masked = () => choiceConstraint(vocab, texts);
-
-async function run(
-  params: Record<string, unknown>,
-  seed: number,
-  constraint: Constraint = judged(),
-  maxTokens = 3,
-  model = toy(),
-) {
-  const { choices, result } = await runToEnd(requestOf(awrs, model, {
-    params,
-    constraint,
-    maxTokens,
-    prompt: [3],
-    sampling: { seed: seedFrom(seed) },
-  }));
-  return { text: choices[0]!.text, reason: choices[0]!.reason, ...result };
-}
-
-/** Counts of texts and the mean of the estimated masses, over seeds. */
-async function survey(
-  params: Record<string, unknown>,
-  runs: number,
-  constraint: () => Constraint = judged,
-  model: () => FakeModel = toy,
-) {
-  const counts = texts.map(() => 0);
-  const masses: number[] = [];
-  await Promise.all(Array.from({ length: runs }, async (_, seed) => {
-    const { text, choices } = await run(params, seed, constraint(), 3, model());
-    counts[texts.indexOf(text)]!++;
-    masses.push(Math.exp(choices[0]!["log_z"] ?? 0));
-  }));
-  const mean = masses.reduce((sum, z) => sum + z, 0) / runs;
-  const squares = masses.reduce((sum, z) => sum + (z - mean) ** 2, 0);
-  return { counts, mean, error: Math.sqrt(squares / (runs - 1) / runs) };
-}
-
-function distance(counts: readonly number[]): number {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  return counts.reduce((sum, count, i) => sum + Math.abs(count / total - exact[i]!), 0) / 2;
-}
-
-/** What masking step by step gives: (p a / 0.9)(...)(...) and so on. */
-const local = texts.map((text) => {
-  const [first, second] = text as unknown as [("a" | "b"), ("a" | "b")];
-  const row = table[first];
-  return table[""][first] / 0.9 * row[second] / (row.a + row.b);
-});
+  awrs,
+  distance,
+  exact,
+  judged,
+  local,
+  masked,
+  mass,
+  remote,
+  run,
+  survey,
+  texts,
+  toy,
+  vocab,
+} from "./_awrs_toy.ts";
 
 const estimators = ["recursive", "two-loop", "geometric", "auto"];
 
@@ -341,152 +255,4 @@ Deno.test("steps are traced: living particles, effective size, mass and checks",
   assert(result.metrics["resamplings"]! > 0);
   assertAlmostEquals(steps.at(-1)!["log_z"]!, result.choices[0]!["log_z"]!, 1e-12);
   assert(result.usage.drawnTokens > result.usage.completionTokens);
-});
-
-Deno.test("an unsatisfiable constraint, and one that gives up, end with a ConstraintError", async () => {
-  const nothing = predicateConstraint({ vocab, viable: () => false, accepting: () => false });
-  for (const params of [{}, { n_particles: 3 }, { estimator: "mask" }, { max_rejects: 2 }]) {
-    const error = await assertRejects(() => run(params, 1, nothing), ConstraintError, "no token");
-    assertEquals(error.constraint, "predicate");
-  }
-  await assertRejects(() => run({ max_rejects: 2 }, 1, nothing), ConstraintError, "max_rejects 2");
-  // The filter keeps "a" alone, which is not allowed; the mask would have come before it.
-  const other = requestOf(awrs, toy(), {
-    constraint: predicateConstraint({
-      vocab,
-      viable: (text) => text === "b",
-      accepting: () => true,
-    }),
-    prompt: [3],
-    sampling: { topK: 1 },
-  });
-  await assertRejects(() => runToEnd(other), ConstraintError, "top_k");
-  // Viable prefixes that lead nowhere.
-  const corner = predicateConstraint({
-    vocab,
-    viable: (text) => text.length < 3,
-    accepting: () => false,
-  });
-  await assertRejects(() => run({ n_particles: 3 }, 1, corner, 20), ConstraintError, "3 particles");
-});
-
-Deno.test("a particle in a corner dies, the others go on", async () => {
-  const corner = predicateConstraint({
-    vocab,
-    viable: (text) => ["", "a", "b", "ba"].includes(text),
-    accepting: (text) => text === "ba",
-  });
-  let dead = 0;
-  for (let seed = 0; seed < 30; seed++) {
-    const { text, choices } = await run({ n_particles: 50, ess_threshold: 0 }, seed, corner);
-    assertEquals(text, "ba");
-    dead += 50 - choices[0]!["particles"]!;
-  }
-  assert(dead > 1000, `${dead}`);
-});
-
-Deno.test("a constraint that throws, at any call, ends with a ConstraintError that says where", async () => {
-  const fine = judged();
-  const boom = () => {
-    throw new TypeError("broken predicate");
-  };
-  const broken: Readonly<Record<string, Constraint>> = {
-    start: { ...fine, start: boom },
-    token: { ...fine, advance: boom },
-    complete: { ...fine, accepting: boom },
-  };
-  for (const [where, constraint] of Object.entries(broken)) {
-    for (const params of [{}, { n_particles: 3 }]) {
-      const error = await assertRejects(() => run(params, 1, constraint), ConstraintError, where);
-      assert(error.cause instanceof TypeError);
-    }
-  }
-  const { vocab: letters } = hashModel();
-  const heavy: Constraint = {
-    ...regexConstraint("[a-p ]*", letters),
-    advance: () => {
-      throw new ConstraintTooComplexError("maxMaskSteps", 1);
-    },
-  };
-  await assertRejects(
-    () => runToEnd(requestOf(awrs, hashModel({ stopBias: -Infinity }), { constraint: heavy })),
-    ConstraintError,
-  );
-});
-
-Deno.test("a predicate of the configuration is asked about few tokens; one that never returns is stopped", async () => {
-  const model = () => hashModel({ spread: 20, stopBias: -Infinity });
-  let asked = 0;
-  const options = { withDeadline: createDeadline(), limitMs: 20 };
-  const shortWords = modulePredicate(
-    "short-words",
-    {
-      prefix: (text) => ++asked > 0 && !/[a-p]{9}/.test(text),
-      complete: () => false,
-    },
-    model().vocab,
-    options,
-  );
-  const { choices: [choice] } = await runToEnd(
-    requestOf(awrs, model(), { constraint: shortWords, maxTokens: 200 }),
-  );
-  assertEquals([choice!.tokens.length, /[a-p]{9}/.test(choice!.text)], [200, false]);
-  assert(asked < 800, `${asked} questions for 200 tokens of 17 letters`);
-  const endless = modulePredicate(
-    "endless",
-    {
-      complete: () => false,
-      prefix(text) {
-        for (;;) if (text.length < 3) return true;
-      },
-    },
-    model().vocab,
-    options,
-  );
-  for (const params of [{}, { n_particles: 3 }, { estimator: "mask" }]) {
-    const request = requestOf(awrs, model(), { constraint: endless, params });
-    const error = await assertRejects(() => runToEnd(request), ConstraintError, "was stopped");
-    assertEquals(error.constraint, "endless");
-  }
-});
-
-Deno.test("a long search looks at the event loop, so that an abort ends it", async () => {
-  const pieces = Array.from({ length: 3000 }, (_, i) => `<${i}>`);
-  const model = hashModel({ vocab: fakeVocab({ pieces, chat: false }), spread: 0.1 });
-  const abort = new AbortController();
-  let asked = 0;
-  const constraint = predicateConstraint({
-    vocab: model.vocab,
-    viable() {
-      if (++asked === 10) setImmediate(() => abort.abort(new Error("gone")));
-      return false;
-    },
-    accepting: () => false,
-  });
-  await assertRejects(
-    () =>
-      runToEnd(requestOf(awrs, model, {
-        constraint,
-        params: { estimator: "recursive" },
-        signal: abort.signal,
-        prompt: [1],
-      })),
-    Error,
-    "gone",
-  );
-  assert(asked < 1000, `${asked} questions after the abort`);
-});
-
-Deno.test("parameters that do not go together are refused by name", () => {
-  const refuse = (params: Record<string, unknown>) =>
-    assertThrows(
-      () => runStrategy(requestOf(awrs, toy(), { params, prompt: [3] })),
-      StrategyParamError,
-    ).param;
-  assertEquals(refuse({ proper_weights: false, n_particles: 2 }), "n_particles");
-  assertEquals(refuse({ estimator: "two-loop", max_rejects: 9 }), "max_rejects");
-  assertEquals(refuse({ estimator: "recursive", max_accepts: 3 }), "max_accepts");
-  assertEquals(refuse({ n_particles: 65 }), "n_particles");
-  assertEquals(refuse({ max_rejects: 1 }), "max_rejects");
-  assertEquals(refuse({ ess_threshold: 1.01 }), "ess_threshold");
 });
