@@ -35,7 +35,7 @@ export const samplingFields = {
   typical_p: z.number().gt(0).max(1).nullish().describe("Locally typical sampling. 1 = off."),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  repetition_penalty: z.number().gt(0).max(10).nullish().describe("1 = off."),
+  repetition_penalty: z.number().min(0.001).max(10).nullish().describe("1 = off; at least 0.001."),
   logit_bias: z.record(
     z.string().regex(/^\d{1,10}$/, "must be a token id in decimal digits"),
     z.number().min(-100).max(100),
