@@ -10,6 +10,7 @@ import embedQ4Source from "./embed_q4.wgsl" with { type: "text" };
 import embedQ8Source from "./embed_q8.wgsl" with { type: "text" };
 import gatherRowsSource from "./gather_rows.wgsl" with { type: "text" };
 import kvCopySource from "./kv_copy.wgsl" with { type: "text" };
+import kvRecordSource from "./kv_record.wgsl" with { type: "text" };
 import kvTurnSource from "./kv_turn.wgsl" with { type: "text" };
 import kvWriteSource from "./kv_write.wgsl" with { type: "text" };
 import linearAnySource from "./linear_any.wgsl" with { type: "text" };
@@ -17,6 +18,10 @@ import linearF16Source from "./linear_f16.wgsl" with { type: "text" };
 import linearF32Source from "./linear_f32.wgsl" with { type: "text" };
 import linearQ4Source from "./linear_q4.wgsl" with { type: "text" };
 import linearQ8Source from "./linear_q8.wgsl" with { type: "text" };
+import linearTileF16Source from "./linear_tile_f16.wgsl" with { type: "text" };
+import linearTileF32Source from "./linear_tile_f32.wgsl" with { type: "text" };
+import linearTileQ4Source from "./linear_tile_q4.wgsl" with { type: "text" };
+import linearTileQ8Source from "./linear_tile_q8.wgsl" with { type: "text" };
 import rmsNormSource from "./rms_norm.wgsl" with { type: "text" };
 import ropeSource from "./rope.wgsl" with { type: "text" };
 import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
@@ -54,6 +59,7 @@ const linear = {
   params: `depth tokens unused0 unused1 ${part(0)} ${part(1)} ${part(2)}`,
   overrides: { M: [8, 4, 2, 1], GATED: [0, 1], RESIDUAL: [0, 1] },
 };
+const linearTile = { ...linear, overrides: { GATED: [0, 1], RESIDUAL: [0, 1] } };
 
 export const add = defineKernel("add", addSource, elementwise);
 export const advance = defineKernel("advance", advanceSource, {
@@ -91,6 +97,10 @@ export const kvCopy = defineKernel("kv_copy", kvCopySource, {
   bindings: "params step_data data*",
   params: "heads apart base width count at",
 });
+export const kvRecord = defineKernel("kv_record", kvRecordSource, {
+  bindings: "params values step_data record*",
+  params: "kv_heads width page_size slots layer home token_rows rows",
+});
 export const kvTurn = defineKernel("kv_turn", kvTurnSource, {
   bindings: "params step_data keys*",
   params: "heads apart padded half gap at turns",
@@ -107,6 +117,10 @@ export const linearF16 = defineKernel("linear_f16", linearF16Source, linear);
 export const linearF32 = defineKernel("linear_f32", linearF32Source, linear);
 export const linearQ4 = defineKernel("linear_q4", linearQ4Source, linear);
 export const linearQ8 = defineKernel("linear_q8", linearQ8Source, linear);
+export const linearTileF16 = defineKernel("linear_tile_f16", linearTileF16Source, linearTile);
+export const linearTileF32 = defineKernel("linear_tile_f32", linearTileF32Source, linearTile);
+export const linearTileQ4 = defineKernel("linear_tile_q4", linearTileQ4Source, linearTile);
+export const linearTileQ8 = defineKernel("linear_tile_q8", linearTileQ8Source, linearTile);
 export const rmsNorm = defineKernel("rms_norm", rmsNormSource, {
   bindings: "params x weight y*",
   params: "cols eps:f32",
@@ -121,7 +135,7 @@ export const ropeKvWrite = defineKernel("rope_kv_write", ropeKvWriteSource, {
 });
 export const signalClear = defineKernel("signal_clear", signalClearSource, {
   bindings: "params step_data record*",
-  params: "kv_heads slots layer home token_rows rows",
+  params: "kv_heads slots layer home token_rows rows width",
 });
 export const swiglu = defineKernel("swiglu", swigluSource, {
   ...elementwise,

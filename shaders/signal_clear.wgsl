@@ -1,12 +1,12 @@
 // signal_clear: forgets what was recorded about slots that are written anew.
 //
-//   record[slot of t and h] = 0
+//   record[slot of t and h, :] = 0
 //
 // Source    none needed.
-// Shapes    record [units, page_size]; step_data as runtime/backend/webgpu/row_table.ts lays it out.
+// Shapes    record [units, page_size, width]; step_data as runtime/backend/webgpu/row_table.ts lays it out.
 // Types     f32.
 // Bindings  0 params, 1 step_data, 2 record
-// Dispatch  (ceil(kv_heads / 64), tokens, 1)
+// Dispatch  (ceil(kv_heads * width / 64), tokens, 1)
 // Limits    tokens <= 65535. Slots are checked on the host.
 // Order     none.
 
@@ -17,6 +17,7 @@ struct Params {
   home: u32, // number of the layer within this buffer
   token_rows: u32, // word of step_data where the row of each token is
   rows: u32, // word where the rows are
+  width: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -35,8 +36,8 @@ fn slot_of(token: u32, kv_head: u32) -> u32 {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let head = group.x * 64u + lane;
-  if (head < params.kv_heads) {
-    record[slot_of(group.y, head)] = 0.0;
+  let i = group.x * 64u + lane;
+  if (i < params.kv_heads * params.width) {
+    record[slot_of(group.y, i / params.width) * params.width + i % params.width] = 0.0;
   }
 }

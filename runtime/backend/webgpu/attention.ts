@@ -7,6 +7,7 @@ import { requireDistinct } from "../cpu/kv_copy.ts";
 import { matrix } from "../cpu/tensor.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
+import { recordValues } from "./kv_record.ts";
 import { stepData, type Target, target } from "./recorder.ts";
 import { ropeTable, rotationOf } from "./rows.ts";
 import type { RowTable } from "./row_table.ts";
@@ -70,12 +71,13 @@ export function kvWrite(
       [Math.ceil(width / 64), table.length, 1],
     );
   }
-  for (const record of pool.records(layer)) {
+  for (const { buffer, width, format } of pool.records(layer)) {
+    if (format !== "f32") continue;
     stage.dispatch(
       kernels.signalClear,
-      [kvHeads, pool.slots, layer, pool.home(layer), table.tokens, table.rows],
-      [stepData, whole(record)],
-      [Math.ceil(kvHeads / 64), table.length, 1],
+      [kvHeads, pool.slots, layer, pool.home(layer), table.tokens, table.rows, width],
+      [stepData, whole(buffer)],
+      [Math.ceil(kvHeads * width / 64), table.length, 1],
     );
   }
 }
@@ -255,6 +257,11 @@ function recordSignals(
   }
   const { kvHeads, headDim, pageSize } = pool.layout;
   for (const [signal, chosen] of wanted) {
+    if (signal === "query") {
+      pool.setWidth("query", heads / kvHeads * headDim);
+      recordValues(stage, pool, layer, signal, q, chosen.map((r) => rows[r]!));
+      continue;
+    }
     const code = signalCodes[signal];
     if (code === undefined) throw new TypeError(`The backend does not record "${signal}"`);
     stage.dispatch(
@@ -312,7 +319,9 @@ export function kvCopy(
     const heads = { sequence: part.layers * kvHeads, layer: kvHeads, "kv-head": 1 }[granularity];
     copy(part.keys, pool.padded, heads);
     copy(part.values, pool.padded, heads);
-    for (const record of part.records()) copy(record, 1, heads);
+    for (const { buffer, width, format: its } of part.records()) {
+      if (its === format) copy(buffer, width, heads);
+    }
     if (turn !== undefined) turnKeys(stage, pool, part.keys, heads, at + from.length, turn);
   }
 }

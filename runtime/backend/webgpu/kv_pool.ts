@@ -1,7 +1,8 @@
 /**
  * The page pool on the GPU, [units, pageSize, headDim rounded up to 4] for K and for V, so that a page
- * is one run per head and loads are vectors; and what attention recorded for policies, [units,
- * pageSize] per signal, made when first asked for. kv/units.ts says what units are.
+ * is one run per head and loads are vectors; and what attention and adapters recorded for policies,
+ * [units, slots per page, width] per signal and format, made when first asked for. kv/units.ts says
+ * what units are.
  *
  * Where all K fit one binding there is one buffer of each kind, and a unit may serve any layer and
  * head. Larger pools have buffers per layer; then tables are those of whole sequences only.
@@ -20,6 +21,8 @@ export interface PoolHost {
   /** A zeroed buffer. @throws {RangeError} if it does not fit the budget */
   buffer(label: string, bytes: number): GpuBuffer;
   free(buffer: GpuBuffer): void;
+  /** Frees it once what has been recorded so far has run. */
+  retire(buffer: GpuBuffer): void;
   /** Some rows of `width` values of a buffer, once everything recorded has run. */
   gather(buffer: GpuBuffer, width: number, rows: Uint32Array): Promise<Float32Array>;
 }
@@ -30,10 +33,18 @@ export interface PoolPart {
   readonly keys: GpuBuffer;
   readonly values: GpuBuffer;
   /** Records that exist. */
-  records(): Iterable<GpuBuffer>;
+  records(): Iterable<KvRecord>;
 }
 
-type Part = PoolPart & { readonly signals: Map<KvSignal, GpuBuffer> };
+/** What is known about slots of one format: `width` numbers each. */
+export interface KvRecord {
+  readonly signal: KvSignal;
+  readonly format: KvFormat;
+  readonly width: number;
+  readonly buffer: GpuBuffer;
+}
+
+type Part = PoolPart & { readonly signals: Map<string, KvRecord> };
 
 /** See file comment. */
 export class GpuKvPool implements KvPool {
@@ -44,6 +55,7 @@ export class GpuKvPool implements KvPool {
   readonly padded: number;
   readonly host: PoolHost;
   #parts: Part[] = [];
+  readonly #widths = new Map<KvSignal, number>();
   readonly #layersPerPart: number;
   #isFreed = false;
 
@@ -93,20 +105,46 @@ export class GpuKvPool implements KvPool {
     return layer % this.#layersPerPart;
   }
 
-  /** The record of one signal in the buffers of one layer, made of zeros at first. */
-  record(signal: KvSignal, layer: number): GpuBuffer {
-    const part = this.#part(layer);
-    let record = part.signals.get(signal);
-    if (record === undefined) {
-      const bytes = 4 * part.layers * this.layout.kvHeads * this.slots;
-      record = this.host.buffer(`layer${layer}.kv.${signal}`, bytes);
-      part.signals.set(signal, record);
+  /** Numbers per slot of a signal. */
+  widthOf(signal: KvSignal): number {
+    return this.#widths.get(signal) ?? 1;
+  }
+
+  /** Says how wide a signal is; what was recorded in another width is forgotten. */
+  setWidth(signal: KvSignal, width: number): void {
+    if (this.widthOf(signal) === width) return;
+    this.#widths.set(signal, width);
+    for (const { signals } of this.#parts) {
+      for (const [key, record] of signals) {
+        if (record.signal !== signal) continue;
+        this.host.retire(record.buffer);
+        signals.delete(key);
+      }
     }
-    return record;
+  }
+
+  /**
+   * The record of one signal in the buffers of one layer, made of zeros at first.
+   *
+   * @throws {RangeError} if it exceeds one binding or does not fit the budget
+   */
+  record(signal: KvSignal, layer: number, format: KvFormat = "f32"): GpuBuffer {
+    const part = this.#part(layer), key = `${signal} ${format}`;
+    const known = part.signals.get(key);
+    if (known !== undefined) return known.buffer;
+    const width = this.widthOf(signal), label = `layer${layer}.kv.${signal}`;
+    const slots = this.pages * this.slotsPerPage(format);
+    const bytes = 4 * part.layers * this.layout.kvHeads * slots * width;
+    if (bytes > this.host.bindingBytes) {
+      throw new RangeError(`Cannot hold ${label} on the GPU: it exceeds one binding`);
+    }
+    const buffer = this.host.buffer(label, bytes);
+    part.signals.set(key, { signal, format, width, buffer });
+    return buffer;
   }
 
   /** All records that exist in the buffers of a layer. */
-  records(layer: number): readonly GpuBuffer[] {
+  records(layer: number): readonly KvRecord[] {
     return [...this.#part(layer).signals.values()];
   }
 
@@ -122,7 +160,8 @@ export class GpuKvPool implements KvPool {
     for (const slot of slots) this.requireSlot(granularity, slot);
     const vectors = { key: this.keys(layer), value: this.values(layer) };
     const isVector = signal === "key" || signal === "value";
-    const width = isVector ? this.layout.headDim : 1, stride = isVector ? this.padded : 1;
+    const width = isVector ? this.layout.headDim : this.widthOf(signal);
+    const stride = isVector ? this.padded : width;
     const buffer = isVector ? vectors[signal] : this.record(signal, layer);
     const { pageSize } = this.layout, home = this.home(layer);
     const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * pageSize;
@@ -164,7 +203,8 @@ export class GpuKvPool implements KvPool {
     if (this.#isFreed) return;
     this.#isFreed = true;
     for (const { keys, values, signals } of this.#parts.splice(0)) {
-      for (const buffer of [keys, values, ...signals.values()]) this.host.free(buffer);
+      for (const buffer of [keys, values]) this.host.free(buffer);
+      for (const { buffer } of signals.values()) this.host.free(buffer);
     }
   }
 
@@ -172,7 +212,7 @@ export class GpuKvPool implements KvPool {
     const keys = this.host.buffer(`layer${first}.kv.keys`, bytes);
     try {
       const values = this.host.buffer(`layer${first}.kv.values`, bytes);
-      const signals = new Map<KvSignal, GpuBuffer>();
+      const signals = new Map<string, KvRecord>();
       return {
         layers: this.#layersPerPart,
         keys,

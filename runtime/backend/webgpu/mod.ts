@@ -8,19 +8,21 @@
  */
 import { ClosedError } from "../../errors.ts";
 import { advance, gatherRows as gatherKernel } from "../../../shaders/mod.ts";
-import type {
-  AheadStep,
-  Backend,
-  DrawSpec,
-  KvSupport,
-  Ops,
-  RowSource,
-  Tensor,
+import {
+  type AheadStep,
+  type Backend,
+  type DrawSpec,
+  fullKvSupport,
+  type KvSupport,
+  type Ops,
+  type RowSource,
+  type Tensor,
 } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { attention, kvCopy, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
 import { canDraw, draw, drawnFrom } from "./draws.ts";
+import { kvRecord } from "./kv_record.ts";
 import { GpuKvPool, gpuPool, pageBytesOf, type PoolHost } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { type GpuBuffer, Memory } from "./memory.ts";
@@ -50,6 +52,8 @@ export interface GpuBackendOptions {
   readonly bindingBytes?: number;
   /** Whether ops are joined where that saves dispatches. It changes no result. @default true */
   readonly fuses?: boolean;
+  /** Tokens of a step from which on matrix products are tiled. It changes no result. @default 32 */
+  readonly tilesFrom?: number;
   /** Whether disposing the backend disposes the GPU as well. @default false */
   readonly ownsGpu?: boolean;
 }
@@ -70,6 +74,8 @@ export interface GpuBackend extends Backend {
 }
 
 const NO_LIMIT = 2 ** 40;
+/** Fewer tokens fill too few workgroups of the tiled kernels. To be tuned on GPUs. */
+const TILES_FROM = 32;
 
 /** Opens the backend on a GPU that stays the caller's, unless `ownsGpu`. */
 export function createGpuBackend(gpu: Gpu, options: GpuBackendOptions = {}): GpuBackend {
@@ -81,11 +87,11 @@ class WebGpuBackend implements GpuBackend, PoolHost {
   readonly kv: KvSupport = {
     granularities: ["sequence", "layer", "kv-head"],
     formats: [],
-    signals: ["attention-sum", "attention-last", "attention-max", "key-norm", "key", "value"],
+    signals: fullKvSupport.signals,
     reads: [],
     readSlots: true,
     turns: true,
-    adapters: false,
+    adapters: true,
   };
   readonly gpu: Gpu;
   readonly limits: Backend["limits"];
@@ -126,6 +132,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       new RowTables(data),
       new RopeTables(this.#memory, device.queue),
       options.fuses ?? true,
+      options.tilesFrom ?? TILES_FROM,
     );
     this.#ops = createOps(this.#stage, this);
   }
@@ -295,6 +302,10 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     this.#memory.destroy(buffer);
   }
 
+  retire(buffer: GpuBuffer): void {
+    this.#memory.retire(buffer);
+  }
+
   /** Only the rows that are asked for: a pool may hold gigabytes. */
   async gather(buffer: GpuBuffer, width: number, rows: Uint32Array): Promise<Float32Array> {
     if (rows.length === 0) return new Float32Array(0);
@@ -415,6 +426,15 @@ function createOps(stage: Stage, host: PoolHost): Ops {
       ),
     draw: (logits, vocab, draws) => draw(stage, own("draw", logits), vocab, draws),
     gatherRows: (x, rows) => gatherRows(stage, own("gather_rows", x), rows),
+    kvRecord: (pool, layer, signal, values, rows) =>
+      kvRecord(
+        stage,
+        gpuPool("kv_record", pool, host),
+        layer,
+        signal,
+        own("kv_record", values),
+        rows,
+      ),
     kvCopy: (pool, from, to, options) =>
       kvCopy(stage, gpuPool("kv_copy", pool, host), from, to, options),
   };

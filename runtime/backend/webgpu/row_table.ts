@@ -1,7 +1,7 @@
 /**
  * Rows as kernels read them, in words of the step's data.
  *
- * - per token: the number of its row
+ * - per token: the number of its row, 2^32 - 1 for tokens of no row
  * - per row, 6 words: first token; tokens; granularity (0 sequence, 1 layer, 2 kv head); word of its
  *   groups; word of its tree mask, 0 for causal order; word of what its tokens see, 0 for causal order
  * - per token of a tree, 2 words: how many of the row's tokens it sees; word of their list
@@ -29,6 +29,8 @@ export interface RowTable {
   readonly length: number;
 }
 
+const NO_ROW = 0xffffffff;
+
 type Slots = readonly (readonly Uint32Array[])[];
 
 /** Tables of the running step by rows; a step has few. */
@@ -55,11 +57,19 @@ export class RowTables {
    * @throws {ShapeError} if there is no table for a group, or a mask or slots are of a wrong length
    */
   of(rows: readonly AttentionRow[], pool: GpuKvPool, op: string, slots?: Slots): RowTable {
-    const known = this.#known.get(rows);
+    const known = this.#known.get(rows) ?? this.#equal(rows);
     if (known !== undefined && (slots === undefined || known.hasSlots)) return known;
     const table = this.#write(rows, pool, op, slots);
     this.#known.set(rows, table);
     return table;
+  }
+
+  /** Adapters give a list of their own rows in every layer. */
+  #equal(rows: readonly AttentionRow[]): RowTable | undefined {
+    for (const [others, table] of this.#known) {
+      if (others.length === rows.length && rows.every((row, r) => row === others[r])) return table;
+    }
+    return undefined;
   }
 
   #write(rows: readonly AttentionRow[], pool: GpuKvPool, op: string, slots?: Slots): RowTable {
@@ -74,6 +84,7 @@ export class RowTables {
     });
     const data = this.#data;
     const tokens = data.reserve(length, (words) => {
+      words.fill(NO_ROW);
       rows.forEach((row, r) => words.fill(r, row.start, row.start + row.length));
     });
     const fields: number[] = [];
