@@ -5,6 +5,7 @@ import {
   ClosedError,
   type Constraint,
   ConstraintError,
+  type ConstraintSpec,
   ConstraintTooComplexError,
   FormatError,
   type Predicate,
@@ -13,7 +14,7 @@ import {
   type TokenId,
   type Vocab,
 } from "../runtime/mod.ts";
-import type { RunEvent, RunResult } from "../strategies/mod.ts";
+import { isHonoured, type RunEvent, type RunResult, type Strategy } from "../strategies/mod.ts";
 import type { AppDeps } from "./deps.ts";
 import { ApiError, invalidValue, unsupported } from "./errors.ts";
 import type { Run } from "./merge_runs.ts";
@@ -29,7 +30,11 @@ export interface Predicates extends PredicateOptions {
 
 /** A constraint of one request. */
 export interface RequestConstraint {
-  readonly constraint: Constraint;
+  readonly name: string;
+  /** For models that are given masks; undefined where every model honours {@link format} itself. */
+  readonly constraint: Constraint | undefined;
+  /** What it says, for models that honour it; undefined for functions. */
+  readonly format: ConstraintSpec | undefined;
   /** Whether a finished text satisfies it, by other means than the ones that wrote it. */
   accepts(text: string): Promise<boolean>;
 }
@@ -49,23 +54,46 @@ export async function resolveConstraint(
 ): Promise<RequestConstraint | undefined> {
   const named = readConstraint(body);
   if (!named) return undefined;
-  const role = Object.keys(strategy.needs)[0]!;
-  const model = models[role]!;
-  const use = { strategy: strategy.name, role };
-  if (!strategy.constrained) throw new CapabilityError(model.id, ["constrained decoding"], use);
-  if (!model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
   const { spec, field } = named;
-  if (spec.kind === "predicate") return fromPredicate(deps, spec.name, model.vocab, field);
+  const vocab = maskedVocab(strategy, models, spec);
+  if (spec.kind === "predicate") return fromPredicate(deps, spec.name, vocab!, field);
   const startedMs = deps.clock.monotonicMs();
   try {
-    const ready = await constraints.constraint(spec, model.vocab, state.caller.keyDigest);
+    const tenant = state.caller.keyDigest;
+    const { constraint, notes } = vocab
+      ? await constraints.constraint(spec, vocab, tenant)
+      : { constraint: undefined, notes: await constraints.check(spec, tenant) };
     const seconds = (deps.clock.monotonicMs() - startedMs) / 1000;
     metrics.constraintCompile.observe({ kind: spec.kind }, seconds);
-    report(deps, state, field, ready.notes);
-    return { constraint: ready.constraint, accepts: (text) => constraints.accepts(spec, text) };
+    report(deps, state, field, notes);
+    const accepts = (text: string) => constraints.accepts(spec, text);
+    return { name: constraint?.name ?? spec.kind, constraint, format: spec, accepts };
   } catch (error) {
     throw constraintRefusal(error, named);
   }
+}
+
+/**
+ * The vocabulary that masks are made for; none where all models honour the constraint by themselves.
+ *
+ * @throws {CapabilityError} if the strategy takes no constraint, or a model's tokens are unknown
+ */
+function maskedVocab(
+  strategy: Strategy,
+  models: Selection["models"],
+  spec: NamedConstraint["spec"],
+): Vocab | undefined {
+  const format = spec.kind === "predicate" ? undefined : spec;
+  for (const role of Object.keys({ ...strategy.needs, ...strategy.optionalNeeds })) {
+    const model = models[role];
+    if (!model) continue;
+    const use = { strategy: strategy.name, role };
+    if (!strategy.constrained) throw new CapabilityError(model.id, ["constrained decoding"], use);
+    if (strategy.delegates && isHonoured(model, format)) continue;
+    if (model.vocab) return model.vocab;
+    throw new CapabilityError(model.id, [`constraints of kind ${spec.kind}`], use);
+  }
+  return undefined;
 }
 
 function report(deps: AppDeps, state: RequestState, field: string, notes: readonly string[]): void {
@@ -92,6 +120,8 @@ function fromPredicate(
   }
   const constraint = predicateConstraint(name, predicate, vocab, predicates);
   return {
+    name,
+    format: undefined,
     constraint: {
       name,
       start: () => constraint.start(),
@@ -124,7 +154,7 @@ function constraintRefusal(error: unknown, { field }: NamedConstraint): unknown 
  */
 export async function* verified(
   run: Run<RunResult>,
-  { constraint, accepts }: RequestConstraint,
+  { name, accepts }: RequestConstraint,
   stopTokens: readonly TokenId[],
 ): Run<RunResult> {
   const texts = new Map<number, string>();
@@ -137,8 +167,8 @@ export async function* verified(
         texts.set(event.choice, (texts.get(event.choice) ?? "") + event.text);
       } else if (event.reason === "stop") {
         const text = texts.get(event.choice) ?? "";
-        if (!await judged(accepts, text, constraint.name)) {
-          throw unsatisfied(constraint.name, event, stopTokens);
+        if (!await judged(accepts, text, name)) {
+          throw unsatisfied(name, event, stopTokens);
         }
       }
       yield event;

@@ -73,6 +73,7 @@ export function startRuns(
         maxTokens: maxTokens ?? roomFor(prompt, generation),
         choices,
         constraint: constraint?.constraint,
+        format: constraint?.format,
         kv,
         trace,
         signal: work.signal,

@@ -33,6 +33,8 @@ export interface UpstreamStatus {
   readonly "top_logprobs": number | null;
   /** Sampling fields beyond the API's own. */
   readonly sampling: readonly string[];
+  /** Constraints it honours itself. */
+  readonly formats: readonly string[];
   readonly replicas: readonly {
     readonly running: number;
     readonly circuit: "closed" | "open" | "half_open";

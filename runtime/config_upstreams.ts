@@ -33,6 +33,8 @@ const capabilities = z.strictObject({
   logit_bias: z.boolean().optional(),
   sampling: z.array(z.enum(["top_k", "min_p", "typical_p", "repetition_penalty"])).optional()
     .describe("Sampling fields beyond the API's own that it honours"),
+  formats: z.array(z.enum(["json_schema", "regex", "choice", "grammar"])).optional()
+    .describe("Forms of text that it keeps its answers to"),
 });
 
 const timeouts = z.strictObject({

@@ -16,6 +16,4 @@ export interface Constraint<S = unknown> {
   accepting(state: S): boolean;
   /** Tokens that must follow, if any: they can be appended without asking the model. */
   forced?(state: S): readonly TokenId[];
-  /** The same constraint in an upstream's words, if it has any. */
-  readonly responseFormat?: Readonly<Record<string, unknown>>;
 }

@@ -21,8 +21,8 @@ export {
 export {
   type ConstraintLimits,
   constraintLimits,
-  type ConstraintSpec,
 } from "./constraints/spec.ts";
+export type { ConstraintKind, ConstraintSpec } from "./constraint_spec.ts";
 export { grammarConstraint } from "./constraints/grammar/mod.ts";
 export { jsonSchemaConstraint } from "./constraints/json/mod.ts";
 export { ConstraintTooComplexError, regexConstraint } from "./constraints/regex/mod.ts";

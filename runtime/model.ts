@@ -4,6 +4,7 @@
  * A session is a value: a sequence of tokens one can extend, shorten and copy. The KV cache is only
  * a cache of that value. `append`, `truncate` and `fork` cost nothing; only asks compute.
  */
+import type { ConstraintSpec } from "./constraint_spec.ts";
 import { CapabilityError } from "./errors.ts";
 import type { SamplingParams } from "./sampling.ts";
 
@@ -147,6 +148,8 @@ export interface GenerateOptions {
   readonly ignoreStop?: boolean;
   /** Whether anybody reads the log-probabilities; some models save work without. @default true */
   readonly logprobs?: boolean;
+  /** What the text must be; only for models that say they see to it, see `honours`. */
+  readonly format?: ConstraintSpec | undefined;
 }
 
 /** Draft tokens in a tree below the session's end. */
@@ -314,6 +317,11 @@ export interface LanguageModel<C extends Capability = Capability> {
    * log-probabilities at all where there is none.
    */
   readonly topLogprobs?: number | undefined;
+  /**
+   * Whether `generate` keeps its text to this form by itself. Absent: it never does, and constraints
+   * are applied token by token.
+   */
+  honours?(format: ConstraintSpec): boolean;
   /** Names what this model cannot do of a demand; none = all of it. @default everything can be done */
   lacks?(demand: ModelDemand): readonly string[];
   /** @throws {ContextLengthError} if the prompt alone does not fit */

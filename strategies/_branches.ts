@@ -10,6 +10,7 @@ import {
   type TokenLogprob,
   type Vocab,
 } from "../runtime/mod.ts";
+import { isHonoured } from "./_checks.ts";
 import { createMasker, deadEnd } from "./_constrain.ts";
 import type { Chunk, StopCheck, StrategyContext } from "./strategy.ts";
 
@@ -39,14 +40,15 @@ export function branchSeeds(seed: Seed, branches: number): Seed[] {
 
 /**
  * Opens the prompt once and forks it, a branch for each of `samplings`. One ask per branch and token;
- * without a constraint the model decodes by itself (`generate`), with one it draws under a mask.
+ * without a constraint, or where the model honours it, the model decodes by itself (`generate`); under
+ * any other it draws with a mask.
  */
 export function openBranches(
   context: DrawingContext,
   samplings: readonly SamplingParams[],
 ): TextBranch[] {
-  const { models: { model }, prompt, constraint } = context;
-  if (constraint) {
+  const { models: { model }, prompt, constraint, format } = context;
+  if (constraint && !isHonoured(model, format)) {
     const able = requireCapabilities(model, ["sample", "edit"]);
     return forks(able, prompt, samplings).map(([session, sampling]) =>
       branchOf(
@@ -83,7 +85,7 @@ function branchOf(
 async function* drawFreely(
   session: Session<"generate">,
   sampling: SamplingParams,
-  { maxTokens, logprobs, ignoreStop, isScored = false }: DrawingContext,
+  { maxTokens, logprobs, ignoreStop, format, isScored = false }: DrawingContext,
   stops: StopCheck,
 ): Branch["draws"] {
   const options = {
@@ -92,6 +94,7 @@ async function* drawFreely(
     topLogprobs: logprobs ?? 0,
     ignoreStop,
     logprobs: isScored || logprobs !== undefined,
+    ...format ? { format } : {},
   };
   let drawn = 0;
   for await (const sampled of session.generate(options)) {

@@ -8,6 +8,7 @@ import {
   type Scoring,
   thresholdAt,
 } from "./_cascade_rule.ts";
+import { isHonoured } from "./_checks.ts";
 import { RoleError, StrategyParamError } from "./_errors.ts";
 import type { StrategyDemand } from "./strategy.ts";
 
@@ -116,18 +117,28 @@ function calibratedRule(
 export function checkChain(
   models: ChainModels,
   params: LinkParams,
-  { constraint, sampling, stopTokens, calibrations }: Pick<
+  { constraint, format, sampling, stopTokens, calibrations }: Pick<
     StrategyDemand<unknown>,
-    "constraint" | "sampling" | "stopTokens" | "calibrations"
+    "constraint" | "format" | "sampling" | "stopTokens" | "calibrations"
   >,
 ): readonly { readonly role: string; readonly model: Model }[] {
   linksOf(models, params, calibrations);
   const chain = chainOf(models, params.models);
-  const own = models.large.vocab;
-  const isById = constraint || sampling.logitBias.length > 0 || stopTokens.length > 0;
+  const isById = sampling.logitBias.length > 0 || stopTokens.length > 0;
+  if (isById) requireOneVocab(chain, models.large);
+  // One set of masks serves all models that do not see to the constraint by themselves.
+  const masked = constraint ? chain.filter(({ model }) => !isHonoured(model, format)) : [];
+  if (masked.length > 0) requireOneVocab(masked, masked.at(-1)!.model);
+  return chain;
+}
+
+/** @throws {RoleError} */
+function requireOneVocab(
+  chain: readonly { readonly role: string; readonly model: Model }[],
+  { vocab: own }: Model,
+): void {
   for (const { role, model } of chain) {
-    if (!isById || (own && model.vocab?.fingerprint === own.fingerprint)) continue;
+    if (own && model.vocab?.fingerprint === own.fingerprint) continue;
     throw new RoleError(name, role, "token ids mean something else to it than to the model");
   }
-  return chain;
 }

@@ -1,6 +1,7 @@
 /** Everything about a request that can be refused before any work. */
 import {
   CapabilityError,
+  type ConstraintSpec,
   ContextLengthError,
   encodePrompt,
   isMessages,
@@ -51,7 +52,7 @@ function knownParams({ params }: Strategy): readonly string[] {
  * @throws {RangeError} if the prompt is empty, or the strategy's own check says so
  */
 export function checkRequest(request: RunRequest, params: unknown): readonly string[] {
-  const { strategy, models, choices, sampling, constraint } = request;
+  const { strategy, models, choices, sampling, constraint, format } = request;
   const roles = usedRoles(strategy, params);
   for (const [role, needs] of Object.entries(roles)) {
     const model = models[role];
@@ -62,12 +63,21 @@ export function checkRequest(request: RunRequest, params: unknown): readonly str
   checkDemand(request, Object.keys(roles));
   checkLengths(request);
   const { stopTokens, calibrations = new Map() } = request;
-  strategy.check?.(models, { params, choices, sampling, constraint, stopTokens, calibrations });
+  const demand = { params, choices, sampling, constraint, format, stopTokens, calibrations };
+  strategy.check?.(models, demand);
   return Object.keys(roles);
 }
 
+/** Whether a model sees to a constraint by itself. */
+export function isHonoured(
+  { honours }: Pick<LanguageModel, "honours">,
+  format: ConstraintSpec | undefined,
+): boolean {
+  return format !== undefined && (honours?.(format) ?? false);
+}
+
 function checkConstraint(
-  { strategy, models, constraint, logprobs }: RunRequest,
+  { strategy, models, constraint, format, logprobs }: RunRequest,
   roles: Roles,
 ): void {
   const [first] = Object.keys(strategy.needs);
@@ -76,12 +86,14 @@ function checkConstraint(
   if (logprobs !== undefined && !tellsLogprobs(model)) {
     throw new CapabilityError(model.id, ["log-probabilities"], use);
   }
-  if (!constraint) return;
+  if (!constraint && !format) return;
   if (!strategy.constrained) throw new CapabilityError(model.id, ["constrained decoding"], use);
-  if (!model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
-  for (const [role, needs] of Object.entries(strategy.constrainedNeeds ?? {})) {
-    if (!Object.hasOwn(roles, role)) continue;
-    requireCapabilities(models[role]!, needs, { strategy: strategy.name, role });
+  for (const role of Object.keys(roles)) {
+    const model = models[role]!;
+    if (strategy.delegates && isHonoured(model, format)) continue;
+    const use = { strategy: strategy.name, role };
+    if (!constraint || !model.vocab) throw new CapabilityError(model.id, ["vocabulary"], use);
+    requireCapabilities(model, strategy.constrainedNeeds?.[role] ?? [], use);
   }
 }
 

@@ -58,6 +58,7 @@ function scopeModel(
       : model.contextLength,
     capabilities: model.capabilities,
     topLogprobs: model.topLogprobs,
+    honours: (format) => model.honours?.(format) ?? false,
     session: (prompt, options) =>
       tracked(model.session(prompt, { chat, ...options, scope }), open) as Session,
   };

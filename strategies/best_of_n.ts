@@ -30,6 +30,7 @@ export const bestOfN = defineStrategy({
   source: "https://arxiv.org/abs/2001.09977",
   streaming: "end",
   constrained: true,
+  delegates: true,
   needs: { model: ["generate"] },
   constrainedNeeds: { model: ["sample", "edit"] },
   params: z.strictObject({

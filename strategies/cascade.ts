@@ -82,6 +82,7 @@ export const cascade = defineStrategy({
   source: "https://arxiv.org/abs/2404.10136",
   streaming: "bursts",
   constrained: true,
+  delegates: true,
   needs,
   optionalNeeds,
   constrainedNeeds: { large: drawing, small: drawing, middle: drawing, middle2: drawing },

@@ -18,6 +18,7 @@ export const greedy = defineStrategy({
   source: "arg max of the model's distribution",
   streaming: "tokens",
   constrained: true,
+  delegates: true,
   needs: { model: ["generate"] },
   constrainedNeeds: { model: ["sample", "edit"] },
   params: z.strictObject({}),

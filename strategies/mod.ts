@@ -6,7 +6,7 @@ import type { Roles, Strategy } from "./strategy.ts";
 
 export * from "./strategy.ts";
 export * from "./run.ts";
-export { parseParams } from "./_checks.ts";
+export { isHonoured, parseParams } from "./_checks.ts";
 export {
   type CalibratedRule,
   type Calibration,

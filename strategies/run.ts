@@ -4,6 +4,7 @@ import {
   type ChatOptions,
   ClosedError,
   type Constraint,
+  type ConstraintSpec,
   createRng,
   type KvChoice,
   type LanguageModel,
@@ -49,7 +50,10 @@ export interface RunRequest {
   /** Further tokens that end a choice. */
   readonly stopTokens: readonly TokenId[];
   readonly ignoreStop: boolean;
+  /** Undefined as well where every model honours `format` by itself. */
   readonly constraint: Constraint | undefined;
+  /** What the constraint says, where it can be said. @default the constraint is a function */
+  readonly format?: ConstraintSpec | undefined;
   readonly kv: KvChoice | undefined;
   readonly cacheSalt: string;
   readonly trace: TraceLevel;
@@ -220,6 +224,7 @@ function contextOf(
     choices,
     logprobs,
     constraint,
+    format: request.format,
     ignoreStop: request.ignoreStop,
     createStopCheck: (vocab = rules.vocab) =>
       createStopCheck(

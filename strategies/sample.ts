@@ -20,6 +20,7 @@ export const sample = defineStrategy({
   source: "https://arxiv.org/abs/1411.0030",
   streaming: "tokens",
   constrained: true,
+  delegates: true,
   needs: { model: ["generate"] },
   constrainedNeeds: { model: ["sample", "edit"] },
   params: z.strictObject({}),

@@ -22,6 +22,7 @@ export const selfConsistency = defineStrategy({
   source: "https://arxiv.org/abs/2203.11171",
   streaming: "end",
   constrained: true,
+  delegates: true,
   needs: { model: ["generate"] },
   constrainedNeeds: { model: ["sample", "edit"] },
   params: z.strictObject({

@@ -3,6 +3,7 @@ import type {
   Capability,
   ChatOptions,
   Constraint,
+  ConstraintSpec,
   LanguageModel,
   Prompt,
   Rng,
@@ -44,6 +45,8 @@ export interface StrategyDemand<P> {
   readonly choices: number;
   readonly sampling: SamplingParams;
   readonly constraint: Constraint | undefined;
+  /** What the constraint says, where it can be said. */
+  readonly format: ConstraintSpec | undefined;
   /** Tokens that end a choice besides the model's own. */
   readonly stopTokens: readonly TokenId[];
   readonly calibrations: ReadonlyMap<string, Calibration>;
@@ -66,6 +69,8 @@ export interface StrategyContext<P, R extends Roles, O extends Roles = NoRoles> 
   /** How many top log-probabilities to attach per emitted token; undefined = none at all. */
   readonly logprobs: number | undefined;
   readonly constraint: Constraint | undefined;
+  /** What the constraint says, for models that honour it by themselves. */
+  readonly format: ConstraintSpec | undefined;
   /** Go on past the model's stop tokens. */
   readonly ignoreStop: boolean;
   /**
@@ -138,6 +143,11 @@ export interface Strategy<P = unknown, R extends Roles = Roles, O extends Roles 
    * not be.
    */
   roles?(params: P): readonly (keyof O & string)[];
+  /**
+   * Whether models that honour a constraint by themselves are left to it, told by `format`, instead of
+   * having what `constrainedNeeds` asks for. @default false
+   */
+  readonly delegates?: boolean;
   /** What it needs besides when there is a constraint. */
   readonly constrainedNeeds?: Roles;
   readonly params: Schema<P>;

@@ -52,6 +52,13 @@ export interface ConstraintCompiler {
    * @throws {RangeError} if the vocabulary cannot write its texts
    */
   constraint(spec: ConstraintSpec, vocab: Vocab, tenant: string): Promise<ReadyConstraint>;
+  /**
+   * Whether it can be understood, for models that honour it by themselves.
+   *
+   * @returns what it asks for that is not checked
+   * @throws {FormatError | ConstraintTooComplexError} as {@link constraint}
+   */
+  check(spec: ConstraintSpec, tenant: string): Promise<readonly string[]>;
   /** Whether a finished text satisfies it, by a second implementation. */
   accepts(spec: ConstraintSpec, text: string): Promise<boolean>;
   /** Ends the Worker, if there is one. */
@@ -96,18 +103,20 @@ export function createConstraintCompiler(options: CompilerOptions = {}): Constra
     return entry;
   }
 
+  const find = (spec: ConstraintSpec, tenant: string) =>
+    entryOf(`${tenant}\n${JSON.stringify(spec)}`, spec);
   return {
     async constraint(spec, vocab, tenant) {
-      const entry = entryOf(`${tenant}\n${JSON.stringify(spec)}`, spec);
+      const entry = find(spec, tenant);
       const compiled = await entry.compiled;
       let constraint = entry.bound.get(vocab);
       if (!constraint) {
         constraint = bindConstraint(compiled, vocab, limits);
         entry.bound.set(vocab, constraint);
       }
-      const notes = compiled.kind === "json_schema" ? compiled.program.notes : [];
-      return { constraint, notes };
+      return { constraint, notes: notesOf(compiled) };
     },
+    check: async (spec, tenant) => notesOf(await find(spec, tenant).compiled),
     async accepts(spec, text) {
       if (!channel) return createTextCheck(spec, limits)(text);
       const reply = await channel.ask({ type: "check", spec, limits, limitMs, text });
@@ -116,4 +125,8 @@ export function createConstraintCompiler(options: CompilerOptions = {}): Constra
     },
     close: () => channel?.end(new ClosedError("The gateway has closed")),
   };
+}
+
+function notesOf(compiled: CompiledConstraint): readonly string[] {
+  return compiled.kind === "json_schema" ? compiled.program.notes : [];
 }

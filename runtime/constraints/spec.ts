@@ -1,6 +1,7 @@
 /** Constraints as requests name them, and as they are once compiled: plain data both. */
 import { choiceProgramConstraint, compileChoice } from "./choice.ts";
 import type { Constraint } from "../constraint.ts";
+import type { ConstraintSpec } from "../constraint_spec.ts";
 import type { Vocab } from "../model.ts";
 import { compileGrammar, type GrammarProgram, grammarProgramConstraint } from "./grammar/mod.ts";
 import {
@@ -18,12 +19,7 @@ import {
   regexProgramConstraint,
 } from "./regex/mod.ts";
 
-/** What a text must be. */
-export type ConstraintSpec =
-  | { readonly kind: "json_schema"; readonly schema: unknown; readonly allowsSpace: boolean }
-  | { readonly kind: "regex"; readonly pattern: string }
-  | { readonly kind: "choice"; readonly choices: readonly string[] }
-  | { readonly kind: "grammar"; readonly grammar: string };
+export type { ConstraintSpec } from "../constraint_spec.ts";
 
 /** Bounds of every kind of constraint. */
 export interface ConstraintLimits {

@@ -1,4 +1,6 @@
 /** A generation as the JSON body of a request: only fields the engine knows, and no default it has. */
+import type { ConstraintSpec } from "../constraint_spec.ts";
+import { formatFields } from "./formats.ts";
 import type { ChatOptions, Message, Prompt, TokenId } from "../model.ts";
 import { isMessages, type ModelDemand } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
@@ -16,6 +18,7 @@ export interface CallOptions {
   /** Alternatives per token; undefined = no log-probabilities. */
   readonly logprobs: number | undefined;
   readonly ignoreStop: boolean;
+  readonly format: ConstraintSpec | undefined;
   readonly cacheSalt: string;
 }
 
@@ -25,7 +28,7 @@ export function bodyOf(
   profile: UpstreamProfile,
   call: CallOptions,
 ): Record<string, unknown> {
-  const { maxTokens, choices, ignoreStop, cacheSalt } = call;
+  const { maxTokens, choices, ignoreStop, format, cacheSalt } = call;
   const takesSalt = ["vllm", "sglang", "decant"].includes(profile.engine);
   return {
     ...kind === "chat" ? chatFields(profile, call) : tokenFields(profile, call),
@@ -33,6 +36,7 @@ export function bodyOf(
     ...maxTokens === undefined ? {} : { max_tokens: maxTokens },
     ...choices > 1 ? { n: choices } : {},
     ...ignoreStop ? { ignore_eos: true } : {},
+    ...format ? formatFields(kind, profile.engine, format) : {},
     ...cacheSalt !== "" && takesSalt ? { cache_salt: cacheSalt } : {},
     stream: true,
     stream_options: { include_usage: true },

@@ -76,6 +76,7 @@ function specOf(
       ...capabilities.token_ids === undefined ? {} : { tokenIds: capabilities.token_ids },
       ...capabilities.seed === undefined ? {} : { seed: capabilities.seed },
       ...capabilities.logit_bias === undefined ? {} : { logitBias: capabilities.logit_bias },
+      ...capabilities.formats === undefined ? {} : { formats: new Set(capabilities.formats) },
       ...capabilities.sampling === undefined ? {} : { sampling: new Set(capabilities.sampling) },
     },
     probe: one.probe,

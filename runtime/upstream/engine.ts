@@ -139,6 +139,7 @@ function callOptions(
     logprobs: logprobs ? topLogprobs : undefined,
     // Of requests that ask for it, servers that cannot do it are refused before.
     ignoreStop: ignoreStop && ignoreEos,
+    format: options.format,
     cacheSalt: scope.cacheSalt,
   };
 }

@@ -16,6 +16,7 @@ import {
 import { encodePrompt } from "../prompt.ts";
 import { lackedBy } from "./body.ts";
 import type { Caller } from "./call.ts";
+import { takesFormat } from "./formats.ts";
 import { createUpstreamEngine, type UpstreamEngine, type UpstreamFacts } from "./engine.ts";
 import { headersFor } from "./http.ts";
 import { Pool } from "./pool.ts";
@@ -131,6 +132,7 @@ function modelOf(spec: UpstreamSpec, engine: UpstreamEngine): LanguageModel {
     get topLogprobs() {
       return logprobs();
     },
+    honours: (format) => takesFormat(engine.profile, format),
     lacks: (demand) => lackedBy(engine.kind, engine.profile, demand),
     session(prompt, { rollback = 0, chat = {}, scope = ownScope() } = {}) {
       const session = vocabulary()
@@ -199,6 +201,7 @@ function infoOf(
         n: profile.n ? "native" : "emulated",
         top_logprobs: logprobsOf(facts) ?? null,
         sampling: [...profile.sampling].sort(),
+        formats: [...profile.formats].sort(),
         replicas: pool.states(),
       };
     },

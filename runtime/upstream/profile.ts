@@ -1,4 +1,5 @@
 /** What engines can do, before they are asked and after. */
+import type { ConstraintKind } from "../constraint_spec.ts";
 import type { EngineName, ExtraSampling, UpstreamKind, UpstreamProfile } from "./types.ts";
 
 const ALL: ReadonlySet<ExtraSampling> = new Set([
@@ -9,6 +10,8 @@ const ALL: ReadonlySet<ExtraSampling> = new Set([
 ]);
 const MOST: ReadonlySet<ExtraSampling> = new Set(["top_k", "min_p", "repetition_penalty"]);
 const NONE: ReadonlySet<ExtraSampling> = new Set();
+const SCHEMAS: ReadonlySet<ConstraintKind> = new Set(["json_schema"]);
+const FORMS: ReadonlySet<ConstraintKind> = new Set(["json_schema", "regex", "choice", "grammar"]);
 
 /** The least that "OpenAI-compatible" promises. */
 const compatible: UpstreamProfile = {
@@ -25,6 +28,7 @@ const compatible: UpstreamProfile = {
   continues: false,
   templateKwargs: false,
   ignoreEos: false,
+  formats: SCHEMAS,
   contextLength: undefined,
 };
 
@@ -39,6 +43,7 @@ const vllmLike: Partial<UpstreamProfile> = {
   continues: true,
   templateKwargs: true,
   ignoreEos: true,
+  formats: FORMS,
 };
 
 /**
@@ -60,6 +65,8 @@ const known: Readonly<Record<EngineName, Partial<UpstreamProfile>>> = {
     continues: true,
     templateKwargs: true,
     ignoreEos: true,
+    // It has no regular expressions; a choice is a grammar.
+    formats: new Set(["json_schema", "choice", "grammar"]),
   },
   ollama: { logitBias: false },
   lmstudio: { sampling: new Set(["top_k", "repetition_penalty"]) },
@@ -73,6 +80,7 @@ const known: Readonly<Record<EngineName, Partial<UpstreamProfile>>> = {
     continues: true,
     templateKwargs: true,
     ignoreEos: true,
+    formats: FORMS,
   },
 };
 
@@ -101,6 +109,7 @@ export function common(profiles: readonly UpstreamProfile[]): UpstreamProfile {
     continues: a.continues && b.continues,
     templateKwargs: a.templateKwargs && b.templateKwargs,
     ignoreEos: a.ignoreEos && b.ignoreEos,
+    formats: a.formats.intersection(b.formats),
     contextLength: a.contextLength === undefined
       ? b.contextLength
       : Math.min(a.contextLength, b.contextLength ?? Infinity),

@@ -1,4 +1,5 @@
 /** What an upstream is, and what this floor needs of the outside world to talk to one. */
+import type { ConstraintKind } from "../constraint_spec.ts";
 import type { Vocab } from "../model.ts";
 
 /** Engines whose habits we know; "openai" stands for anything compatible. */
@@ -38,6 +39,8 @@ export interface UpstreamProfile {
   readonly templateKwargs: boolean;
   /** Can be told to go on past its stop tokens. */
   readonly ignoreEos: boolean;
+  /** Forms of text that it keeps its answers to. */
+  readonly formats: ReadonlySet<ConstraintKind>;
   /** Longest sequence in tokens, where it says so. */
   readonly contextLength: number | undefined;
 }

@@ -240,7 +240,8 @@ async function* eventsOf(
 
 Deno.test("verified() lets no wrong text finish, and leaves cut ones alone", async () => {
   const constraint = { name: "x", start: () => 0, advance: () => 0, accepting: () => true };
-  const subject = { constraint, accepts: (text: string) => Promise.resolve(text === "good") };
+  const accepts = (text: string) => Promise.resolve(text === "good");
+  const subject = { name: "x", format: undefined, constraint, accepts };
   const outcome = async (text: string, finish: Parameters<typeof eventsOf>[1]) => {
     try {
       const events = await Array.fromAsync(verified(eventsOf(text, finish), subject, [7]));
