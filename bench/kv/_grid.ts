@@ -44,9 +44,13 @@ function ranked(name: string, extra: Readonly<Record<string, unknown>> = {}): En
   };
 }
 
-function reading(name: string, extra: Readonly<Record<string, unknown>> = {}): Entry {
+export function reading(
+  name: string,
+  extra: Readonly<Record<string, unknown>> = {},
+  label = name,
+): Entry {
   return {
-    label: name,
+    label,
     family: "read",
     ratios: RATIOS,
     choice(ratio, prompt) {
@@ -59,7 +63,7 @@ function reading(name: string, extra: Readonly<Record<string, unknown>> = {}): E
   };
 }
 
-const fixed = (label: string, family: Family, params = {}, name = label): Entry => ({
+export const fixed = (label: string, family: Family, params = {}, name = label): Entry => ({
   label,
   family,
   ratios: [1],
@@ -111,7 +115,9 @@ export const ENTRIES: readonly Entry[] = [
   reading("oracle", { dense_layers: 1 }),
   reading("quest", { dense_layers: 1 }),
   reading("tokenbutler"),
-  reading("attention-predictor"),
+  ...["network", "mean-rows", "last-row"].map((forecast) =>
+    reading("attention-predictor", { forecast }, `attention-predictor (${forecast})`)
+  ),
   fixed("int8", "bits"),
   fixed("int4", "bits"),
 ];

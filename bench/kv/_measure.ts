@@ -19,12 +19,14 @@ export interface Point {
   readonly kept: number;
   /** Bytes of the cache after the document as a share of the full cache's. */
   readonly bytes: number;
+  /** Of tasks with a grid: [right, asked] by cell. */
+  readonly cells?: Readonly<Record<string, readonly [right: number, asked: number]>>;
   /** Only of `story`: sum of losses in nats, and tokens. */
   readonly loss?: number;
   readonly losses?: readonly number[];
 }
 
-const parallel = 8;
+const parallel = 16;
 
 /** Answers to the questions about `count` documents. */
 export async function measureTask(
@@ -36,23 +38,30 @@ export async function measureTask(
   count: number,
 ): Promise<Point> {
   const all = documents(task, count, seed, engine.vocab);
-  let right = 0, asked = 0;
+  const cells: Record<string, [right: number, asked: number]> = {};
   const held: { kept: number; bytes: number }[] = [];
   await inParallel(all, async (document, i) => {
-    const { answers, usage } = await answer(engine, document, entry, ratio, seed * 1000 + i);
-    asked += answers.length;
-    right += answers.filter(Boolean).length;
+    const own = { ratio, seed: seed * 1000 + i, most: task.most ?? 16 };
+    const { answers, usage } = await answer(engine, document, entry, own);
+    const cell = cells[document.cell] ??= [0, 0];
+    cell[0] += answers.filter(Boolean).length;
+    cell[1] += answers.length;
     held.push(shareOf(usage, document.tokens.length));
   });
-  return { ...pointOf(task.name, entry, ratio, seed, held), right, asked };
+  const sum = (i: 0 | 1) => Object.values(cells).reduce((sum, cell) => sum + cell[i], 0);
+  return {
+    ...pointOf(task.name, entry, ratio, seed, held),
+    right: sum(0),
+    asked: sum(1),
+    ...task.generators.length > 1 ? { cells } : {},
+  };
 }
 
 async function answer(
   engine: Engine,
   { tokens, questions }: Document,
   entry: Entry,
-  ratio: number,
-  seed: number,
+  { ratio, seed, most }: { readonly ratio: number; readonly seed: number; readonly most: number },
 ) {
   const scope = scopeOf(entry.choice(ratio, shapeOf(engine, tokens), seed));
   using session = engine.session(tokens, { scope });
@@ -61,7 +70,7 @@ async function answer(
   const answers = await Promise.all(questions.map(async (question) => {
     using fork = session.fork();
     fork.append(question.tokens);
-    return (await complete(engine, fork, 16)).trim() === question.answer;
+    return (await complete(engine, fork, most)).trim() === question.answer;
   }));
   return { answers, usage };
 }

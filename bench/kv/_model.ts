@@ -12,9 +12,21 @@ import {
 } from "../../runtime/mod.ts";
 import { findPolicy } from "./_controls.ts";
 
+/** What an engine for measuring may have besides. */
+export interface OpenOptions {
+  /** A model folder. @default the embedded model's */
+  readonly model?: string;
+  /** Files of KV adapters. @default those in the model's folder */
+  readonly adapters?: readonly string[];
+}
+
 /** An engine for measuring. @param pages of the KV pool, 16 tokens each */
-export async function openModel(backend: string, pages: number): Promise<Engine> {
-  const path = fileURLToPath(new URL("../../models/decant-tiny", import.meta.url));
+export async function openModel(
+  backend: string,
+  pages: number,
+  { model, adapters }: OpenOptions = {},
+): Promise<Engine> {
+  const path = model ?? fileURLToPath(new URL("../../models/decant-tiny", import.meta.url));
   const { config, vocab, weights } = await openModelFiles(path);
   weights[Symbol.dispose]();
   const executor = await createModelExecutor({
@@ -24,7 +36,7 @@ export async function openModel(backend: string, pages: number): Promise<Engine>
     vocab: vocab.size,
     pageSize: 16,
     pages,
-    adapterFiles: await listAdapterFiles(path),
+    adapterFiles: adapters ?? await listAdapterFiles(path),
   });
   return createEngine({ id: "decant-tiny", vocab, executor, findPolicy });
 }

@@ -24,6 +24,7 @@ const params = z.strictObject({
   history: z.int().min(1).max(128).default(16).describe("Rows the forecast sees"),
   calibrate_every: z.int().min(1).default(5)
     .describe("Every so many steps everything is read, so that errors do not feed themselves"),
+  dense_layers: z.int().min(0).default(1).describe("So many first layers read everything"),
   forecast: z.enum(["mean-rows", "last-row", "network"]).default("mean-rows")
     .describe("network needs a trained adapter of the model"),
 }).refine(({ budget, sinks, window, block }) => budget >= sinks + window + block, {
@@ -38,6 +39,9 @@ interface History {
   readonly rows: readonly Float32Array[];
   readonly read: Uint32Array | undefined;
 }
+
+/** Of layers that read everything. */
+const dense: History = { rows: [], read: undefined };
 
 interface State {
   readonly params: AttentionPredictorParams;
@@ -76,7 +80,11 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
   plan(state, { groups }) {
     const steps = state.steps + 1;
     const isTrue = steps % state.params.calibrate_every === 0;
-    const next = groups.map((group, i) => nextHistory(state, group, state.groups[i], isTrue));
+    const next = groups.map((group, i) =>
+      group.layers[0] < state.params.dense_layers
+        ? dense
+        : nextHistory(state, group, state.groups[i], isTrue)
+    );
     const edits = next.map(({ read }, group): KvEdit => ({ op: "read", group, slots: read }));
     return { state: { ...state, steps, groups: next }, edits };
   },

@@ -28,7 +28,8 @@ function groupOf(weights: readonly number[]): KvGroup {
 
 /** Read slots after each of the attention rows. */
 function reads(params: Record<string, unknown>, rows: readonly (readonly number[])[]) {
-  let state = attentionPredictor.init(layout, attentionPredictor.params.parse(params));
+  const all = { "dense_layers": 0, ...params };
+  let state = attentionPredictor.init(layout, attentionPredictor.params.parse(all));
   return rows.map((row) => {
     const view = { committed: row.length, promptLength: 0, tokens: [], groups: [groupOf(row)] };
     const next = attentionPredictor.plan(state, view);
@@ -72,6 +73,13 @@ Deno.test("attention-predictor reads sinks, the window and the best blocks, and 
 
 Deno.test("attention-predictor reads everything below its budget", () => {
   assertEquals(reads({ budget: 32 }, [Array(32).fill(0.1)]), [undefined]);
+});
+
+Deno.test("attention-predictor leaves the first dense_layers layers alone", () => {
+  const row = Array(32).fill(0.1);
+  const params = { budget: 12, sinks: 4, window: 4 };
+  assertEquals(reads({ ...params, "dense_layers": 1 }, [row, row]), [undefined, undefined]);
+  assertEquals(reads(params, [row])[0]?.length, 12);
 });
 
 Deno.test("attention-predictor counts what was not read as nothing", () => {
