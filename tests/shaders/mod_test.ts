@@ -86,6 +86,7 @@ const trips: Readonly<Record<string, number>> = {
   "for (; j + 24u < quads / 4u; j += 32u)": 2 ** 20 / 16 / 32,
   "for (; j < quads / 8u; j += 8u)": 2 ** 20 / 32 / 8,
   "for (; j + 24u < quads / 8u; j += 32u)": 2 ** 20 / 32 / 32,
+  "for (var stage = 0u; stage < stages; stage++)": 2 ** 20 / 64,
   "for (var k = lane & 7u; k < params.depth; k += 8u)": 2 ** 18 / 8,
   "for (var i = lane; i < params.quads * 4u; i += 64u)": 256 / 64,
   "for (var i = 0u; i < params.quads; i++)": 256 / 4,

@@ -32,13 +32,25 @@ const DEEPEST = 2 ** 20;
 /** Words of a part in the kernels' parameters. */
 const NO_PART = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/** Kernels by weight type, with the bytes of the unit their weights are addressed in. */
-const formats: Readonly<Record<string, { readonly spec: KernelSpec; readonly unit: number }>> = {
-  f32: { spec: kernels.linearF32, unit: 16 },
-  f16: { spec: kernels.linearF16, unit: 8 },
-  q8: { spec: kernels.linearQ8, unit: 16 },
-  q4: { spec: kernels.linearQ4, unit: 16 },
+/** How weights of a type are multiplied. */
+interface Format {
+  /** For few tokens, eight rows per workgroup. */
+  readonly spec: KernelSpec;
+  /** Bytes of the unit their weights are addressed in. */
+  readonly unit: number;
+  /** For many tokens, `tileRows` rows per workgroup. */
+  readonly tile: KernelSpec;
+  readonly tileRows: number;
+}
+
+const formats: Readonly<Record<string, Format>> = {
+  f32: { spec: kernels.linearF32, unit: 16, tile: kernels.linearTileF32, tileRows: 32 },
+  f16: { spec: kernels.linearF16, unit: 8, tile: kernels.linearTileF16, tileRows: 32 },
+  q8: { spec: kernels.linearQ8, unit: 16, tile: kernels.linearTileQ8, tileRows: 16 },
+  q4: { spec: kernels.linearQ4, unit: 16, tile: kernels.linearTileQ4, tileRows: 16 },
 };
+/** Tokens of a tile. */
+const TILE_TOKENS = 16;
 
 /**
  * @param x [rows, K]
@@ -157,11 +169,9 @@ function run(stage: Stage, parts: readonly Part[], fused: Fused = {}): void {
     for (const part of parts) runAny(stage, part);
     return;
   }
-  const { spec, unit } = formats[weight.dtype]!;
+  const { unit } = formats[weight.dtype]!;
+  const { spec, height, size, constants } = shapeOf(stage, parts[0]!.layer, fused.up !== undefined);
   const from = x.target;
-  // Fewer variants where few tokens beyond a tile would be computed in vain.
-  const M = tokens > 4 ? 8 : tokens > 2 ? 4 : tokens;
-  const tiles = Math.ceil(tokens / M);
   for (let s = 0; s < (weight.storage as { shards: readonly Shard[] }).shards.length; s++) {
     let first = 0;
     const fields: number[] = [];
@@ -170,7 +180,7 @@ function run(stage: Stage, parts: readonly Part[], fused: Fused = {}): void {
       const shard = shardsOf(layer.weight)[s]!;
       home = shard.range.buffer;
       fields.push(...fieldsOf(layer, shard, { first, unit, slice, up: fused.up }));
-      first += Math.ceil(shard.rows / 8);
+      first += Math.ceil(shard.rows / height);
     }
     while (fields.length < MOST_PARTS * NO_PART.length) fields.push(...NO_PART);
     const { result } = parts[0]!.slice;
@@ -186,10 +196,37 @@ function run(stage: Stage, parts: readonly Part[], fused: Fused = {}): void {
         fused.residual ?? bound,
         target(result, 0, result.bytes),
       ],
-      [first, tiles, 1],
-      { M, GATED: fused.up === undefined ? 0 : 1, RESIDUAL: fused.residual === undefined ? 0 : 1 },
+      size(first),
+      {
+        ...constants,
+        GATED: fused.up === undefined ? 0 : 1,
+        RESIDUAL: fused.residual === undefined ? 0 : 1,
+      },
     );
   }
+}
+
+/** Which kernel, rows of a workgroup and workgroups. Both kinds of kernel give the same bits. */
+function shapeOf(stage: Stage, { weight, tokens }: Layer, isGated: boolean) {
+  const { spec, tile, tileRows } = formats[weight.dtype]!;
+  if (tokens >= stage.tilesFrom) {
+    const tiles = Math.ceil(tokens / TILE_TOKENS);
+    return {
+      spec: tile,
+      height: isGated ? tileRows / 2 : tileRows,
+      size: (groups: number) => [tiles, groups, 1] as const,
+      constants: {},
+    };
+  }
+  // Fewer variants where few tokens beyond a tile would be computed in vain.
+  const M = tokens > 4 ? 8 : tokens > 2 ? 4 : tokens;
+  const tiles = Math.ceil(tokens / M);
+  return {
+    spec,
+    height: 8,
+    size: (groups: number) => [groups, tiles, 1] as const,
+    constants: { M },
+  };
 }
 
 function shardsOf(tensor: GpuTensor): readonly Shard[] {

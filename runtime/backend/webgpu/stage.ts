@@ -27,6 +27,8 @@ export class Stage {
     readonly ropes: RopeTables,
     /** Whether ops are joined where that saves dispatches. */
     readonly fuses: boolean,
+    /** Tokens from which on matrix products and attention are tiled. It changes no result. */
+    readonly tilesFrom: number,
   ) {}
 
   /** Tensors made since {@link begin}. */
