@@ -1,7 +1,12 @@
 /** Documents and questions about them, cut into the part that is compressed and the part that asks. */
 import { taskRng } from "../../models/recipe/rng.ts";
 import { sample, type Task } from "../../models/recipe/task.ts";
-import { recall12, recall16, recallTask } from "../../models/recipe/tasks/recall.ts";
+import { addSteps } from "../../models/recipe/tasks/add_steps.ts";
+import { copy } from "../../models/recipe/tasks/copy.ts";
+import { json } from "../../models/recipe/tasks/json.ts";
+import { recall12, recall16, recallLong, recallTask } from "../../models/recipe/tasks/recall.ts";
+import { sql } from "../../models/recipe/tasks/sql.ts";
+import { storyQa } from "../../models/recipe/tasks/story_qa.ts";
 import { storySentence } from "../../models/recipe/words.ts";
 import type { Vocab } from "../../runtime/mod.ts";
 
@@ -64,6 +69,18 @@ export const TASKS: readonly KvTask[] = [
   { name: "multi-fact", generators: [recall16], questions: 4, question: "hidden", share: 0.5 },
   { name: "passkey", generators: GRID, ...one },
   { name: "recall, question visible", generators: [recall12], ...one, question: "visible" },
+];
+
+const seen = { questions: 1, question: "visible", most: 96 } as const;
+
+/** Beside {@link TASKS}, for parts that were trained on some of them. */
+export const OTHER_TASKS: readonly KvTask[] = [
+  { name: "recall, long", generators: [recallLong], ...one },
+  { name: "story questions", generators: [storyQa], ...one },
+  { name: "JSON", generators: [json], ...seen },
+  { name: "SQL", generators: [sql], ...seen },
+  { name: "copying", generators: [copy], ...seen },
+  { name: "worked addition", generators: [addSteps], ...seen },
 ];
 
 /** Tokens that open an answer. They follow the compressed part, so that no answer comes from a full cache. */

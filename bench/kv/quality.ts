@@ -1,7 +1,7 @@
 /**
  * What KV policies do to answers: accuracy and loss against the share of tokens kept or read.
  *
- *     deno task bench:kv [--count 16] [--seeds 3] [--stories FILE] [--out bench/results/kv]
+ *     deno task bench:kv [--count 22] [--seeds 3] [--stories FILE] [--out bench/results/kv]
  *
  * Points that the result file has already are not measured again, so that a run can be continued.
  */
@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { ENTRIES, type Entry } from "./_grid.ts";
 import { measureTask, measureText, type Point } from "./_measure.ts";
 import { openModel } from "./_model.ts";
+import { keepPoint, readPoints, readTexts } from "./_points.ts";
 import { type KvTask, TASKS } from "./_tasks.ts";
 
 /** Most telling first, in case a run is cut short. */
@@ -17,7 +18,7 @@ const ORDER = [1, 0.25, 0.1, 0.5, 0.05];
 const { values } = parseArgs({
   args: Deno.args,
   options: {
-    count: { type: "string", default: "16" },
+    count: { type: "string", default: "22" },
     seeds: { type: "string", default: "3" },
     seconds: { type: "string", default: "36000" },
     policy: { type: "string", multiple: true },
@@ -30,7 +31,7 @@ const { values } = parseArgs({
 });
 const count = Number(values.count), seeds = Number(values.seeds);
 const path = `${values.out}.points.jsonl`;
-const points: Point[] = await readPoints(path);
+const points = await readPoints<Point>(path);
 const has = (task: string, policy: string, ratio: number, seed: number) =>
   points.some((point) =>
     point.task === task && point.policy === policy && point.ratio === ratio && point.seed === seed
@@ -39,7 +40,7 @@ const until = performance.now() + 1000 * Number(values.seconds);
 await using engine = await openModel(values.backend, 2048);
 const entries = ENTRIES.filter(({ label }) => values.policy?.includes(label) ?? true);
 
-const texts = values.stories === undefined ? [] : await readTexts(values.stories);
+const texts = values.stories === undefined ? [] : await readTexts(values.stories, engine.vocab);
 const ENOUGH = 64; // a text's last tokens, which are scored
 
 for (let seed = 1; seed <= seeds; seed++) {
@@ -66,7 +67,7 @@ async function measureRatio(task: KvTask, ratio: number, seed: number): Promise<
     if (task.question === "visible" && entry.family === "read") continue; // its prompt is dense
     if (has(task.name, entry.label, ratio, seed)) continue;
     if (performance.now() > until) Deno.exit(0);
-    await keep(await measureTask(engine, task, entry, ratio, seed, count));
+    await keepPoint(path, points, await measureTask(engine, task, entry, ratio, seed, count));
   }
 }
 
@@ -74,29 +75,6 @@ async function measureStories(ratio: number): Promise<void> {
   for (const entry of texts.length > 0 ? entriesAt(ratio) : []) {
     if (has("story", entry.label, ratio, 0)) continue;
     if (performance.now() > until) Deno.exit(0);
-    await keep(await measureText(engine, texts, ENOUGH, entry, ratio));
-  }
-}
-
-/** Stretches of stories one after the other. */
-async function readTexts(file: string): Promise<readonly (readonly number[])[]> {
-  const length = 320, most = 10;
-  const stories = (await Deno.readTextFile(file)).split(/\n\n+/);
-  const tokens = stories.flatMap((story) => [...engine.vocab.encode(story), 0]);
-  return Array.from({ length: most }, (_, i) => tokens.slice(i * length, (i + 1) * length));
-}
-
-async function keep(point: Point): Promise<void> {
-  points.push(point);
-  await Deno.writeTextFile(path, JSON.stringify(point) + "\n", { append: true });
-}
-
-async function readPoints(file: string): Promise<Point[]> {
-  try {
-    const text = await Deno.readTextFile(file);
-    return text.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line) as Point);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
+    await keepPoint(path, points, await measureText(engine, texts, ENOUGH, entry, ratio));
   }
 }
