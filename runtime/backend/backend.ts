@@ -3,6 +3,7 @@
  * and runs on every backend. Matrices are row-major; a weight is [outputs, inputs].
  */
 import type { KvFormat, KvGranularity, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
+import type { Candidate } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
 
 /** Element type of a tensor. */
@@ -88,7 +89,7 @@ export const leastKvSupport: KvSupport = {
 /** All there is, for backends in this process's memory. */
 export const fullKvSupport: KvSupport = {
   granularities: ["sequence", "layer", "kv-head"],
-  formats: ["int8", "int4"],
+  formats: ["int8", "int4", "kivi4"],
   signals: [
     "attention-sum",
     "attention-last",
@@ -157,6 +158,8 @@ export interface DrawSpec {
   readonly mask?: Uint32Array | undefined;
   readonly promptTokens: readonly number[];
   readonly completionTokens: readonly number[];
+  /** How many most likely tokens to name; asked only of backends with a {@link Backend.view}. @default 0 */
+  readonly topLogprobs?: number;
 }
 
 /** A step of one token and one draw per row, in one order; the arrays it was recorded with. */
@@ -173,6 +176,18 @@ export interface Drawn {
   readonly token: number;
   readonly logprob: number;
   readonly entropy: number;
+  /** The most likely tokens where they were asked for, best first. */
+  readonly top?: readonly Candidate[];
+}
+
+/** What a row of logits says; the numbers are those of sampling/rows.ts and sampling/top_k.ts. */
+export interface LogitsSummary {
+  readonly best: number;
+  readonly logNormalizer: number;
+  /** In nats. */
+  readonly entropy: number;
+  /** The most likely tokens with their raw log-probabilities, best first; ties by lower id. */
+  readonly top: readonly Candidate[];
 }
 
 /** What a forward pass may do. All outputs are new tensors that live until the step ends. */
@@ -233,10 +248,13 @@ export interface Ops {
   draw?(logits: Tensor, vocab: number, draws: readonly DrawSpec[]): Tensor;
   /**
    * Copies K and V (and recorded signals) of all units behind physical slots. Slots in `to` are
-   * distinct and none is in `from`, so that copies may run in any order.
+   * distinct and none is in `from`, so that copies may run in any order. "kivi4": whole groups of 32.
    */
   kvCopy(pool: KvPool, from: Uint32Array, to: Uint32Array, options?: CopyOptions): void;
-  /** Stores f32 slots `from` in another format at slots `to` of pages of that format; with records. */
+  /**
+   * Stores f32 slots `from` in another format at slots `to` of pages of that format; with records.
+   * "kivi4": whole groups of 32, whose targets follow each other from a multiple of 32 on.
+   */
   kvEncode?(
     pool: KvPool,
     from: Uint32Array,
@@ -338,4 +356,14 @@ export interface Backend extends Disposable {
    * device memory cannot be looked at.
    */
   readonly view?: (tensor: Tensor) => Float32Array;
+  /**
+   * Reads off the first `vocab` columns of rows of logits what they say, `top` most likely tokens
+   * included; undefined for rows that hold no distribution. Missing where the host computes it from
+   * {@link read} or {@link view}.
+   */
+  readonly summarise?: (
+    logits: Tensor,
+    vocab: number,
+    asks: readonly { readonly row: number; readonly top: number }[],
+  ) => readonly (LogitsSummary | undefined)[];
 }

@@ -7,6 +7,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { type EditHost, encodeSlots, keepSlots } from "./edits.ts";
+import { groupTokens } from "./formats.ts";
 import type {
   KvEdit,
   KvGroup,
@@ -106,6 +107,7 @@ function groupView(
     layers: ofLayers,
     kvHeads: ofHeads,
     positions: table.positionList(),
+    encoded: table.firstPlain,
     signalOf,
     signal(name) {
       let all: Float32Array | undefined;
@@ -150,6 +152,7 @@ function apply(
       const first = edit.slots.findIndex((slot) => slot >= settledSlots);
       const tentative = first < 0 ? 0 : edit.slots.length - first;
       if (tentative !== table.count - settledSlots) fail("it dropped tokens not yet committed");
+      requireWholeGroups(edit.slots, table, fail);
       if (edit.slots.length < table.count) {
         keepSignals(kv, edit.group, table.count, edit.slots, host);
       }
@@ -159,6 +162,9 @@ function apply(
       if (!(edit.slots <= settledSlots)) fail("it encoded tokens not yet committed");
       if (table.encoded !== undefined && table.encoded.format !== edit.format) {
         fail("a sequence has one format besides f32");
+      }
+      if (edit.slots > table.firstPlain && edit.slots % groupTokens(edit.format) !== 0) {
+        fail(`it encoded ${edit.slots} tokens, no whole groups of ${edit.format}`);
       }
       return encodeSlots(kv, table, edit.slots, edit.format, host);
     case "read":
@@ -177,6 +183,22 @@ function requireAscending(
   for (const slot of slots) {
     if (slot <= last || slot >= count) fail("slots to keep must be ascending and valid");
     last = slot;
+  }
+}
+
+/** Slots that are stored together stay or go together. */
+function requireWholeGroups(
+  slots: Uint32Array,
+  { encoded }: KvTable,
+  fail: (detail: string) => never,
+): void {
+  const size = encoded === undefined ? 1 : groupTokens(encoded.format);
+  if (encoded === undefined || size === 1) return;
+  for (let i = 0; i < slots.length && slots[i]! < encoded.count; i += size) {
+    const first = slots[i]!;
+    if (first % size !== 0 || slots[i + size - 1] !== first + size - 1) {
+      fail(`it dropped a part of a group of ${encoded.format}`);
+    }
   }
 }
 

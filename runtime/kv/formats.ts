@@ -1,15 +1,21 @@
 /**
  * How K and V vectors are stored in a page. A page of any format has the same number of bytes; smaller
- * numbers mean more slots per page. Each vector is stored by itself (per token and head), so slots can
- * be dropped and gathered without touching what is left.
+ * numbers mean more slots per page.
  *
  *   f32    as computed
  *   int8   symmetric: scale f32 = max|x| / 127, then one byte per number
  *   int4   affine in groups of 32: scale and minimum as f16, then half a byte per number, low half first
+ *   kivi4  values as int4; keys affine per channel over groups of 32 tokens, see kivi.ts
  *
- * Source: KIVI, https://arxiv.org/abs/2402.02750, section 3 for the affine form. Differs: keys are
- * grouped along the vector like values, not along tokens, so that eviction composes with it.
+ * In all but kivi4 each vector is stored by itself (per token and head), so slots can be dropped and
+ * gathered one by one without touching what is left. Keys of kivi4 are written, moved and dropped in
+ * whole groups of {@link groupTokens} slots.
+ *
+ * Source: KIVI, https://arxiv.org/abs/2402.02750, section 3. int8 and int4 differ from it: keys are
+ * grouped along the vector like values.
  */
+import { fromHalf, readU16, toHalf, writeU16 } from "./_half.ts";
+import { copyKey, decodeKeys, encodeKeys, keyGroupBytes, KIVI_GROUP } from "./kivi.ts";
 import type { KvFormat, KvLayout } from "./policy.ts";
 
 /** Memory as bytes and as f32, over the same buffer. */
@@ -21,8 +27,16 @@ export interface FormatMemory {
 /** Numbers that share a scale in int4. */
 const GROUP = 32;
 
+/** Formats whose vectors are stored one by one. */
+type VectorFormat = Exclude<KvFormat, "f32" | "kivi4">;
+
+/** Slots that are stored together and can only be moved or dropped together. */
+export function groupTokens(format: KvFormat): number {
+  return format === "kivi4" ? KIVI_GROUP : 1;
+}
+
 /** Bytes of one stored vector, a multiple of 4. */
-export function vectorBytes(format: KvFormat, headDim: number): number {
+export function vectorBytes(format: Exclude<KvFormat, "kivi4">, headDim: number): number {
   switch (format) {
     case "f32":
       return 4 * headDim;
@@ -34,7 +48,7 @@ export function vectorBytes(format: KvFormat, headDim: number): number {
 }
 
 /**
- * Slots of a page in a format.
+ * Slots of a page in a format; 0 if a page is too small for a group.
  *
  * @param f32Bytes bytes of an f32 vector in the pool, where it is padded
  */
@@ -44,12 +58,84 @@ export function slotsPerPage(
   f32Bytes: number = 4 * headDim,
 ): number {
   if (format === "f32") return pageSize;
+  if (format === "kivi4") {
+    const group = Math.max(keyGroupBytes(headDim), KIVI_GROUP * vectorBytes("int4", headDim));
+    return KIVI_GROUP * Math.floor(pageSize * f32Bytes / group);
+  }
   return Math.floor(pageSize * f32Bytes / vectorBytes(format, headDim));
+}
+
+/** Which of a slot's two vectors. */
+export type KvKind = "keys" | "values";
+
+/**
+ * Stores a group of vectors ({@link groupTokens} of them) in consecutive slots of a page.
+ *
+ * @param ats where each vector begins in `from`
+ * @param page byte at which the page's K (or V) begins
+ * @param slot first of the slots, a multiple of the group
+ */
+export function storeGroup(
+  kind: KvKind,
+  format: Exclude<KvFormat, "f32">,
+  from: Float32Array,
+  ats: readonly number[],
+  headDim: number,
+  memory: FormatMemory,
+  page: number,
+  slot: number,
+): void {
+  if (format === "kivi4" && kind === "keys") {
+    return encodeKeys(from, ats, headDim, memory.bytes, page, slot);
+  }
+  const form = format === "kivi4" ? "int4" : format, step = vectorBytes(form, headDim);
+  ats.forEach((at, i) => encodeVector(form, from, at, headDim, memory, page + (slot + i) * step));
+}
+
+/** Reads `count` slots of a page from `slot` on, to `to[at]`, `to[at + stride]` and so on. */
+export function loadSlots(
+  kind: KvKind,
+  format: Exclude<KvFormat, "f32">,
+  memory: FormatMemory,
+  page: number,
+  slot: number,
+  count: number,
+  headDim: number,
+  to: Float32Array,
+  at: number,
+  stride: number,
+): void {
+  if (format === "kivi4" && kind === "keys") {
+    return decodeKeys(memory.bytes, page, slot, count, headDim, to, at, stride);
+  }
+  const form = format === "kivi4" ? "int4" : format;
+  const from = page + slot * vectorBytes(form, headDim);
+  decodeVectors(form, memory, from, count, headDim, to, at, stride);
+}
+
+/**
+ * Copies a slot bit for bit. Of kivi4, slots move in whole groups: the first one's copy takes the
+ * group's scales along.
+ */
+export function copySlot(
+  kind: KvKind,
+  format: Exclude<KvFormat, "f32">,
+  bytes: Uint8Array,
+  [page, slot]: readonly [page: number, slot: number],
+  [toPage, toSlot]: readonly [page: number, slot: number],
+  headDim: number,
+): void {
+  if (format === "kivi4" && kind === "keys") {
+    return copyKey(bytes, page, slot, toPage, toSlot, headDim);
+  }
+  const length = vectorBytes(format === "kivi4" ? "int4" : format, headDim);
+  const from = page + slot * length;
+  bytes.copyWithin(toPage + toSlot * length, from, from + length);
 }
 
 /** Stores `headDim` numbers from `from[at]` on at byte `to`, a multiple of 4. */
 export function encodeVector(
-  format: Exclude<KvFormat, "f32">,
+  format: VectorFormat,
   from: Float32Array,
   at: number,
   headDim: number,
@@ -62,7 +148,7 @@ export function encodeVector(
 
 /** Reads a vector stored by {@link encodeVector} into `to[at]` and following. */
 export function decodeVector(
-  format: Exclude<KvFormat, "f32">,
+  format: VectorFormat,
   memory: FormatMemory,
   from: number,
   headDim: number,
@@ -78,7 +164,7 @@ export function decodeVector(
  * and so on.
  */
 export function decodeVectors(
-  format: Exclude<KvFormat, "f32">,
+  format: VectorFormat,
   memory: FormatMemory,
   from: number,
   count: number,
@@ -173,25 +259,4 @@ function decodeInt4(
       to[at + d] = zero + scale * (bytes[packed + (d >> 1)]! >> (4 * (d & 1)) & 15);
     }
   }
-}
-
-const halfBits = new DataView(new ArrayBuffer(2));
-
-function toHalf(value: number): number {
-  halfBits.setFloat16(0, value);
-  return halfBits.getUint16(0);
-}
-
-function fromHalf(bits: number): number {
-  halfBits.setUint16(0, bits);
-  return halfBits.getFloat16(0);
-}
-
-function writeU16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value & 255;
-  bytes[at + 1] = value >> 8;
-}
-
-function readU16(bytes: Uint8Array, at: number): number {
-  return bytes[at]! | bytes[at + 1]! << 8;
 }

@@ -24,7 +24,7 @@ export type KvSignal =
   | `adapter:${string}`;
 
 /** Storage format of a page, see formats.ts. */
-export type KvFormat = "f32" | "int8" | "int4";
+export type KvFormat = "f32" | "int8" | "int4" | "kivi4";
 
 /** How finely kept sets may differ. Page tables are shared at the coarsest level a policy allows. */
 export type KvGranularity = "sequence" | "layer" | "kv-head";
@@ -65,6 +65,8 @@ export interface KvGroup {
   readonly kvHeads: readonly [from: number, to: number];
   /** slot -> position, ascending */
   readonly positions: Uint32Array;
+  /** So many first slots are stored in few bits. */
+  readonly encoded: number;
   /**
    * One value per slot: added up over the layers and heads of the group ("attention-max": the largest).
    * For wide signals, of groups of one head, the slots' numbers one after the other.
@@ -88,9 +90,15 @@ export interface KvView {
 
 /** One change to the cache. Edits are applied in order; slots are those left by the edits before. */
 export type KvEdit =
-  /** Only these slots stay. All slots not yet committed must be among them. */
+  /**
+   * Only these slots stay. All slots not yet committed must be among them; of encoded slots that are
+   * stored in groups (formats.ts), all of a group or none.
+   */
   | { readonly op: "keep"; readonly group: number; readonly slots: Uint32Array }
-  /** The first `slots` slots are stored in `format` from now on. A sequence has one such format. */
+  /**
+   * The first `slots` slots are stored in `format` from now on: whole groups of it. A sequence has one
+   * such format.
+   */
   | {
     readonly op: "encode";
     readonly group: number;

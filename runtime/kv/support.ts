@@ -12,7 +12,7 @@ import type { KvPolicy } from "./policy.ts";
 export function missingSupport(
   policy: KvPolicy,
   params: unknown,
-  info: Pick<ExecutorInfo, "backend" | "support" | "adapters">,
+  info: Pick<ExecutorInfo, "backend" | "support" | "adapters" | "slotsPerPage">,
 ): string | undefined {
   const { support = leastKvSupport, adapters = [], backend } = info;
   if (policy.adapter !== undefined && !adapters.includes(policy.adapter)) {
@@ -33,6 +33,9 @@ export function missingSupport(
   if (format !== "f32" && !support.formats.includes(format)) {
     return `the ${backend} backend has no ${format} pages`;
   }
+  if (info.slotsPerPage?.[format] === 0) {
+    return `a page of the model's cache is too small for a group of ${format}`;
+  }
   const rule = policy.reads?.(params);
   if (rule !== undefined && !support.reads.includes(rule.score)) {
     return `the ${backend} backend cannot choose what it reads by ${rule.score}`;
@@ -47,7 +50,7 @@ export function missingSupport(
 export function requireSupport(
   policy: KvPolicy,
   params: unknown,
-  info: Pick<ExecutorInfo, "backend" | "support" | "adapters">,
+  info: Pick<ExecutorInfo, "backend" | "support" | "adapters" | "slotsPerPage">,
 ): void {
   const missing = missingSupport(policy, params, info);
   if (missing !== undefined) throw new PolicyError(policy.name, missing);

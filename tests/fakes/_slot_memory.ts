@@ -39,7 +39,12 @@ export class SlotMemory {
       positions: new Int32Array(units * perPage[format]),
       records: new Map(),
     });
-    this.#cells = { f32: cells("f32"), int8: cells("int8"), int4: cells("int4") };
+    this.#cells = {
+      f32: cells("f32"),
+      int8: cells("int8"),
+      int4: cells("int4"),
+      kivi4: cells("kivi4"),
+    };
   }
 
   /** A page, or a piece of one, in every format. */
@@ -48,7 +53,7 @@ export class SlotMemory {
     const granularity = parts === 1 ? "sequence" : parts === layers ? "layer" : "kv-head";
     if (parts !== 1 && parts !== layers && parts !== layers * kvHeads) throw new RangeError();
     for (const unit of unitsOf(this.#layout, this.#pages, granularity, page)) {
-      for (const format of ["f32", "int8", "int4"] as const) {
+      for (const format of ["f32", "int8", "int4", "kivi4"] as const) {
         const size = this.#perPage[format];
         this.#cells[format].hashes.fill(NaN, unit * size, (unit + 1) * size);
       }
@@ -245,7 +250,7 @@ function isVisible(row: Row, t: number, j: number): boolean {
 
 /** What is found in a slot. */
 export function stateOf(hash: number, position: number, format: KvFormat): number {
-  return mix(hash ^ mix(position + 1) ^ { f32: 0, int8: 8, int4: 4 }[format]);
+  return mix(hash ^ mix(position + 1) ^ { f32: 0, int8: 8, int4: 4, kivi4: 5 }[format]);
 }
 
 /** What a token becomes that sees these states, per group. */

@@ -45,7 +45,7 @@ const LAYERS = 3, HEADS = 2, HIDDEN = 4;
 export function createFakeExecutor(options: FakeExecutorOptions): FakeExecutor {
   const { pages = 64, pageSize = 4, contextLength = 1024, deep = true } = options;
   const kv = { layers: LAYERS, kvHeads: HEADS, headDim: HIDDEN, pageSize };
-  const slotsPerPage = { int8: 2 * pageSize, int4: 3 * pageSize };
+  const slotsPerPage = { int8: 2 * pageSize, int4: 3 * pageSize, kivi4: 32 };
   const memory = new SlotMemory(kv, pages, deep, { f32: pageSize, ...slotsPerPage });
   let closed = false;
   return {

@@ -1,9 +1,10 @@
 /** kv_copy and kv_encode: move K, V and recorded signals between slots. */
 import { ShapeError } from "../../errors.ts";
+import { groupTokens } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity } from "../../kv/policy.ts";
 import { unitsOf } from "../../kv/units.ts";
 import type { CopyOptions, Rope } from "../backend.ts";
-import { type CpuKvPool, requireUnit, type SlotPool } from "./kv_pool.ts";
+import { type CpuKvPool, requireUnit, type SlotPool, type UnitSlot } from "./kv_pool.ts";
 
 /**
  * Turning: pairs of each key rotate on by `shift` positions. Rotations add up, R(a) R(b) = R(a + b),
@@ -20,27 +21,26 @@ export function kvCopy(
   requireDistinct(from, to);
   eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
     const [unit, offset] = source, [toUnit, toOffset] = target;
-    pool.copy(format, unit, offset, toUnit, toOffset);
+    pool.copy(format, source, target);
     pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
     const shift = turn?.shifts[i] ?? 0;
     if (turn === undefined || shift === 0) return;
-    turnKey(pool.keys, pool.byteOf("f32", toUnit, toOffset) / 4, shift, turn.rope);
+    turnKey(pool.keys, pool.indexOf(toUnit, toOffset), shift, turn.rope);
   });
 }
 
 /** What {@link kvEncode} needs of a pool: any in this process's memory. */
 export interface EncodingPool extends SlotPool {
-  /** Stores an f32 slot in `format` at a slot of a page of that format. */
-  encode(
-    format: Exclude<KvFormat, "f32">,
-    unit: number,
-    offset: number,
-    toUnit: number,
-    toOffset: number,
-  ): void;
+  /** Stores f32 slots in `format` at consecutive slots of a page of that format: a whole group. */
+  encode(format: Exclude<KvFormat, "f32">, from: readonly UnitSlot[], to: UnitSlot): void;
 }
 
-/** Stores f32 slots in another format. @throws as {@link kvCopy} */
+/**
+ * Stores f32 slots in another format, as many at a time as the format stores together.
+ *
+ * @throws {ShapeError} if they are no whole groups
+ * @throws as {@link kvCopy}
+ */
 export function kvEncode(
   pool: EncodingPool,
   from: Uint32Array,
@@ -50,13 +50,23 @@ export function kvEncode(
     readonly format: Exclude<KvFormat, "f32">;
   },
 ): void {
-  if (from.length !== to.length) {
-    throw new ShapeError("kv_encode", `${from.length} sources, ${to.length} targets`);
+  const size = groupTokens(format);
+  if (from.length !== to.length || from.length % size !== 0) {
+    throw new ShapeError(
+      "kv_encode",
+      `${from.length} sources, ${to.length} targets; ${format} takes ${size} at a time`,
+    );
   }
-  eachUnitSlot(pool, from, to, ["f32", format], granularity, (source, target) => {
-    const [unit, offset] = source, [toUnit, toOffset] = target;
-    pool.encode(format, unit, offset, toUnit, toOffset);
-    pool.records.move(["f32", unit, offset], [format, toUnit, toOffset]);
+  const groups = new Map<number, { readonly from: UnitSlot[]; readonly to: UnitSlot }>();
+  eachUnitSlot(pool, from, to, ["f32", format], granularity, (source, target, i, u) => {
+    if (i % size === 0) groups.set(u, { from: [], to: target });
+    const group = groups.get(u)!, place = i % size;
+    if (target[0] !== group.to[0] || target[1] !== group.to[1] + place) {
+      throw new ShapeError("kv_encode", `slots of a ${format} group must follow each other`);
+    }
+    group.from.push(source);
+    if (place === size - 1) pool.encode(format, group.from, group.to);
+    pool.records.move(["f32", ...source], [format, ...target]);
   });
 }
 
@@ -72,16 +82,14 @@ export function requireDistinct(from: Uint32Array, to: Uint32Array): void {
   }
 }
 
-type Place = readonly [unit: number, offset: number];
-
-/** Calls `move` for every unit behind each pair of slots. */
+/** Calls `move` for every unit behind each pair of slots; `u` counts the units of a slot. */
 export function eachUnitSlot(
   pool: Pick<SlotPool, "layout" | "pages" | "slotsPerPage">,
   from: Uint32Array,
   to: Uint32Array,
   [format, toFormat]: readonly [KvFormat, KvFormat],
   granularity: KvGranularity,
-  move: (from: Place, to: Place, index: number) => void,
+  move: (from: UnitSlot, to: UnitSlot, index: number, u: number) => void,
 ): void {
   const perPage = pool.slotsPerPage(format), toPerPage = pool.slotsPerPage(toFormat);
   for (let i = 0; i < from.length; i++) {
@@ -91,7 +99,7 @@ export function eachUnitSlot(
     const units = unitsOf(pool.layout, pool.pages, granularity, id);
     const toUnits = unitsOf(pool.layout, pool.pages, granularity, toId);
     units.forEach((unit, u) =>
-      move([unit, from[i]! % perPage], [toUnits[u]!, to[i]! % toPerPage], i)
+      move([unit, from[i]! % perPage], [toUnits[u]!, to[i]! % toPerPage], i, u)
     );
   }
 }

@@ -7,11 +7,12 @@
  */
 import { ShapeError } from "../../errors.ts";
 import {
-  decodeVector,
-  encodeVector,
+  copySlot,
   type FormatMemory,
+  type KvKind,
+  loadSlots,
   slotsPerPage,
-  vectorBytes,
+  storeGroup,
 } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
 import { unitBase, unitOffset } from "../../kv/units.ts";
@@ -51,15 +52,15 @@ export class CpuKvPool implements KvPool {
     throw new RangeError(`Layer ${layer} is not in the pool`);
   }
 
-  /** Bytes of a stored vector in pages of `format`, and where slot `slot` of a unit starts. */
-  byteOf(format: KvFormat, unit: number, offset: number): number {
+  /** Index of an f32 slot's first number. */
+  indexOf(unit: number, offset: number): number {
     const { pageSize, headDim } = this.layout;
-    return 4 * unit * pageSize * headDim + offset * vectorBytes(format, headDim);
+    return (unit * pageSize + offset) * headDim;
   }
 
   /** K or V of a unit's slot into `to[at]`. */
   load(
-    kind: "keys" | "values",
+    kind: KvKind,
     format: KvFormat,
     unit: number,
     offset: number,
@@ -67,33 +68,40 @@ export class CpuKvPool implements KvPool {
     at: number,
   ): void {
     const { headDim } = this.layout;
-    const byte = this.byteOf(format, unit, offset);
-    if (format !== "f32") return decodeVector(format, this.#bytes[kind], byte, headDim, to, at);
-    to.set(this[kind].subarray(byte / 4, byte / 4 + headDim), at);
+    if (format !== "f32") {
+      const memory = this.#bytes[kind], page = this.#pageAt(unit);
+      return loadSlots(kind, format, memory, page, offset, 1, headDim, to, at, 0);
+    }
+    const from = this.indexOf(unit, offset);
+    to.set(this[kind].subarray(from, from + headDim), at);
   }
 
-  /** Stores an f32 slot in another format elsewhere. */
+  /** Stores f32 slots in another format from slot `toOffset` on: a whole group of it. */
   encode(
     format: Exclude<KvFormat, "f32">,
-    unit: number,
-    offset: number,
-    toUnit: number,
-    toOffset: number,
+    from: readonly UnitSlot[],
+    [toUnit, toOffset]: UnitSlot,
   ): void {
-    const { headDim } = this.layout;
-    const to = this.byteOf(format, toUnit, toOffset);
+    const { headDim } = this.layout, page = this.#pageAt(toUnit);
+    const ats = from.map(([unit, offset]) => this.indexOf(unit, offset));
     for (const kind of ["keys", "values"] as const) {
-      const from = this.byteOf("f32", unit, offset) / 4;
-      encodeVector(format, this[kind], from, headDim, this.#bytes[kind], to);
+      storeGroup(kind, format, this[kind], ats, headDim, this.#bytes[kind], page, toOffset);
     }
   }
 
   /** Copies a slot's K and V bit for bit. */
-  copy(format: KvFormat, unit: number, offset: number, toUnit: number, toOffset: number): void {
-    const from = this.byteOf(format, unit, offset), to = this.byteOf(format, toUnit, toOffset);
-    const length = vectorBytes(format, this.layout.headDim);
-    this.#bytes.keys.bytes.copyWithin(to, from, from + length);
-    this.#bytes.values.bytes.copyWithin(to, from, from + length);
+  copy(format: KvFormat, [unit, offset]: UnitSlot, [toUnit, toOffset]: UnitSlot): void {
+    const { headDim } = this.layout;
+    for (const kind of ["keys", "values"] as const) {
+      if (format === "f32") {
+        const from = this.indexOf(unit, offset);
+        this[kind].copyWithin(this.indexOf(toUnit, toOffset), from, from + headDim);
+        continue;
+      }
+      const from = [this.#pageAt(unit), offset] as const;
+      const to = [this.#pageAt(toUnit), toOffset] as const;
+      copySlot(kind, format, this.#bytes[kind].bytes, from, to, headDim);
+    }
   }
 
   readSignal(
@@ -108,7 +116,15 @@ export class CpuKvPool implements KvPool {
   }
 
   [Symbol.dispose](): void {}
+
+  /** Byte at which a unit's page begins. */
+  #pageAt(unit: number): number {
+    return 4 * this.indexOf(unit, 0);
+  }
 }
+
+/** A unit, and a slot's number within its page. */
+export type UnitSlot = readonly [unit: number, offset: number];
 
 /** What {@link readSlots} and {@link eachUnitSlot} need of a pool. */
 export interface SlotPool {

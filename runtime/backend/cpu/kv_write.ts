@@ -28,7 +28,7 @@ export function kvWrite(
   pool.requireLayer(layer);
   eachNewSlot(pool, layer, rows, slots, (token, head, unit, offset) => {
     const from = token * width + head * headDim;
-    const to = pool.byteOf("f32", unit, offset) / 4;
+    const to = pool.indexOf(unit, offset);
     pool.keys.set(k.data.subarray(from, from + headDim), to);
     pool.values.set(v.data.subarray(from, from + headDim), to);
     pool.records.forget(unit, offset);

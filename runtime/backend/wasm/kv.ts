@@ -33,7 +33,7 @@ export function kvWrite(
   const toK = pool.keys("kv-head", layer, 0) / 4, toV = pool.values("kv-head", layer, 0) / 4;
   eachNewSlot(pool, layer, rows, slots, (token, head, unit, offset) => {
     const from = token * width + head * headDim;
-    const to = pool.byteOf("f32", unit, offset) / 4;
+    const to = pool.byteOf(unit, offset) / 4;
     floats.copyWithin(toK + to, fromK + from, fromK + from + headDim);
     floats.copyWithin(toV + to, fromV + from, fromV + from + headDim);
     pool.records.forget(unit, offset);
@@ -77,11 +77,11 @@ export function kvCopy(
   const keys = pool.keys("kv-head", 0, 0);
   eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
     const [unit, offset] = source, [toUnit, toOffset] = target;
-    pool.copy(format, unit, offset, toUnit, toOffset);
+    pool.copy(format, source, target);
     pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
     const shift = turn?.shifts[i] ?? 0;
     if (turn === undefined || shift === 0) return;
-    const at = (keys + pool.byteOf("f32", toUnit, toOffset)) / 4;
+    const at = (keys + pool.byteOf(toUnit, toOffset)) / 4;
     turnKey(pool.heap.floats, at, shift, turn.rope);
   });
 }

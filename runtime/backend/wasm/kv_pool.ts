@@ -4,17 +4,17 @@
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
 import {
-  decodeVector,
-  decodeVectors,
-  encodeVector,
+  copySlot,
   type FormatMemory,
+  type KvKind,
+  loadSlots,
   slotsPerPage,
-  vectorBytes,
+  storeGroup,
 } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
 import { unitBase } from "../../kv/units.ts";
 import type { KvPool, SlotPlace } from "../backend.ts";
-import { readSlots } from "../cpu/kv_pool.ts";
+import { readSlots, type UnitSlot } from "../cpu/kv_pool.ts";
 import { KvRecords } from "../cpu/kv_records.ts";
 import type { Heap } from "./heap.ts";
 
@@ -74,15 +74,14 @@ export class WasmKvPool implements KvPool {
     throw new RangeError(`Layer ${layer} is not in the pool`);
   }
 
-  /** Where a slot of a unit starts, in bytes from the first unit. */
-  byteOf(format: KvFormat, unit: number, offset: number): number {
-    const start = unit * this.layout.pageSize * this.slotBytes;
-    return start + offset * (format === "f32" ? this.slotBytes : this.#vectorBytes(format));
+  /** Where an f32 slot of a unit starts, in bytes from the first unit. */
+  byteOf(unit: number, offset: number): number {
+    return (unit * this.layout.pageSize + offset) * this.slotBytes;
   }
 
   /** K or V of a unit's slot into `to[at]`. */
   load(
-    kind: "keys" | "values",
+    kind: KvKind,
     format: KvFormat,
     unit: number,
     offset: number,
@@ -90,14 +89,17 @@ export class WasmKvPool implements KvPool {
     at: number,
   ): void {
     const { headDim } = this.layout, memory = this.#memory();
-    const from = this.#base(kind === "keys" ? 0 : 1) + this.byteOf(format, unit, offset);
-    if (format !== "f32") return decodeVector(format, memory, from, headDim, to, at);
-    to.set(memory.floats.subarray(from / 4, from / 4 + headDim), at);
+    const page = this.#block(kind) + this.byteOf(unit, 0);
+    if (format !== "f32") {
+      return loadSlots(kind, format, memory, page, offset, 1, headDim, to, at, 0);
+    }
+    const from = (page + offset * this.slotBytes) / 4;
+    to.set(memory.floats.subarray(from, from + headDim), at);
   }
 
   /** K or V of `count` slots of a unit from `offset` on as f32 slots at `address`. */
   loadRun(
-    kind: "keys" | "values",
+    kind: KvKind,
     format: KvFormat,
     unit: number,
     offset: number,
@@ -105,38 +107,43 @@ export class WasmKvPool implements KvPool {
     address: number,
   ): void {
     const memory = this.#memory(), { headDim } = this.layout;
-    const from = this.#base(kind === "keys" ? 0 : 1) + this.byteOf(format, unit, offset);
+    const page = this.#block(kind) + this.byteOf(unit, 0);
     if (format === "f32") {
+      const from = page + offset * this.slotBytes;
       memory.bytes.copyWithin(address, from, from + count * this.slotBytes);
       return;
     }
     const [at, stride] = [address / 4, this.slotBytes / 4];
-    decodeVectors(format, memory, from, count, headDim, memory.floats, at, stride);
+    loadSlots(kind, format, memory, page, offset, count, headDim, memory.floats, at, stride);
   }
 
-  /** Stores an f32 slot in another format elsewhere. */
+  /** Stores f32 slots in another format from slot `toOffset` on: a whole group of it. */
   encode(
     format: Exclude<KvFormat, "f32">,
-    unit: number,
-    offset: number,
-    toUnit: number,
-    toOffset: number,
+    from: readonly UnitSlot[],
+    [toUnit, toOffset]: UnitSlot,
   ): void {
-    const memory = this.#memory();
-    for (const block of [this.#base(0), this.#base(1)]) {
-      const from = (block + this.byteOf("f32", unit, offset)) / 4;
-      const to = block + this.byteOf(format, toUnit, toOffset);
-      encodeVector(format, memory.floats, from, this.layout.headDim, memory, to);
+    const memory = this.#memory(), { headDim } = this.layout;
+    for (const kind of ["keys", "values"] as const) {
+      const block = this.#block(kind), page = block + this.byteOf(toUnit, 0);
+      const ats = from.map(([unit, offset]) => (block + this.byteOf(unit, offset)) / 4);
+      storeGroup(kind, format, memory.floats, ats, headDim, memory, page, toOffset);
     }
   }
 
   /** Copies a slot's K and V bit for bit. */
-  copy(format: KvFormat, unit: number, offset: number, toUnit: number, toOffset: number): void {
+  copy(format: KvFormat, [unit, offset]: UnitSlot, [toUnit, toOffset]: UnitSlot): void {
     const { bytes } = this.heap;
-    const length = format === "f32" ? this.slotBytes : this.#vectorBytes(format);
-    for (const block of [this.#base(0), this.#base(1)]) {
-      const from = block + this.byteOf(format, unit, offset);
-      bytes.copyWithin(block + this.byteOf(format, toUnit, toOffset), from, from + length);
+    for (const kind of ["keys", "values"] as const) {
+      const block = this.#block(kind);
+      if (format === "f32") {
+        const from = block + this.byteOf(unit, offset);
+        bytes.copyWithin(block + this.byteOf(toUnit, toOffset), from, from + this.slotBytes);
+        continue;
+      }
+      const from = [block + this.byteOf(unit, 0), offset] as const;
+      const to = [block + this.byteOf(toUnit, 0), toOffset] as const;
+      copySlot(kind, format, bytes, from, to, this.layout.headDim);
     }
   }
 
@@ -160,8 +167,8 @@ export class WasmKvPool implements KvPool {
     this.#blocks = [];
   }
 
-  #vectorBytes(format: KvFormat): number {
-    return vectorBytes(format, this.layout.headDim);
+  #block(kind: KvKind): number {
+    return this.#base(kind === "keys" ? 0 : 1);
   }
 
   #memory(): FormatMemory {

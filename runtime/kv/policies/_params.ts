@@ -1,6 +1,7 @@
 /** Parameters that policies share, and what they come to for one sequence. */
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
+import { groupTokens } from "../formats.ts";
 import type { KvEdit, KvFormat, KvGroup, KvModel, KvView } from "../policy.ts";
 
 export const formatParam = z.enum(["f32", "int8", "int4"]).default("f32").describe(
@@ -35,7 +36,7 @@ export interface BudgetParams {
   readonly window: number;
   /** @default 16 */
   readonly interval?: number | undefined;
-  readonly format: KvFormat;
+  readonly format: z.output<typeof formatParam>;
 }
 
 /** Tokens to keep: the budget, or the ratio of the prompt but no less than sinks and window. */
@@ -77,12 +78,12 @@ export function settledCount({ positions }: KvGroup, { committed }: KvView): num
 }
 
 /**
- * The edits that leave `kept` of a group's settled slots (ascending), stored in `format`. Tokens that
- * are not committed stay as they are.
+ * The edits that leave `kept` of a group's settled slots (ascending), stored in `format` as far as whole
+ * groups of that format are there. Tokens that are not committed stay as they are.
  */
 export function editsOf(
   group: number,
-  { positions }: KvGroup,
+  { positions, encoded }: Pick<KvGroup, "positions" | "encoded">,
   settled: number,
   kept: readonly number[] | undefined,
   format: KvFormat,
@@ -95,6 +96,9 @@ export function editsOf(
     for (let i = kept.length; i < slots.length; i++) slots[i] = settled + i - kept.length;
     edits.push({ op: "keep", group, slots });
   }
-  if (format !== "f32" && count > 0) edits.push({ op: "encode", group, slots: count, format });
+  if (format === "f32") return edits;
+  const old = kept === undefined ? encoded : kept.filter((slot) => slot < encoded).length;
+  const size = groupTokens(format), fresh = Math.floor((count - old) / size) * size;
+  if (fresh > 0) edits.push({ op: "encode", group, slots: old + fresh, format });
   return edits;
 }

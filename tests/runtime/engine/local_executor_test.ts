@@ -78,7 +78,7 @@ Deno.test("createLocalExecutor() says what the engine has to know", async () => 
   assertEquals(rope?.headDim, 6);
   assertEquals(info, {
     support: fullKvSupport,
-    slotsPerPage: { int8: 8, int4: 12 },
+    slotsPerPage: { int8: 8, int4: 12, kivi4: 0 },
     heads: 4,
     adapters: [],
     backend: "cpu",

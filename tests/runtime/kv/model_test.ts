@@ -12,16 +12,17 @@ import { hashedWeights, llamaShapes, tinyConfig } from "../../fakes/hashed_weigh
 import { testScope } from "../engine/_fixtures.ts";
 
 const backends = { CPU: createCpuBackend, WASM: createWasmBackend } as const;
-const pageSize = 4;
+const smallPage = 4;
 
 interface Options {
   readonly pages?: number;
+  readonly pageSize?: number;
   readonly contextLength?: number;
   readonly limits?: EngineLimits;
 }
 
 function open(create: () => ReturnType<typeof createCpuBackend>, options: Options = {}): Engine {
-  const { pages = 400, contextLength = 64, limits = {} } = options;
+  const { pages = 400, pageSize = smallPage, contextLength = 64, limits = {} } = options;
   const backend = create();
   const decoder = loadDecoder(tinyConfig, hashedWeights(llamaShapes(tinyConfig)), backend);
   const executor = createLocalExecutor(decoder, backend, { pages, pageSize, contextLength });
@@ -66,7 +67,7 @@ const tight: Readonly<Record<string, Record<string, unknown>>> = {
   quest: { budget: 12, sinks: 2, window: 4, dense_layers: 0 },
   oracle: { budget: 12, sinks: 2, window: 4, dense_layers: 0 },
   int8: { residual: 4 },
-  int4: { residual: 0 },
+  int4: { residual: 0, keys: "token" },
   ...Object.fromEntries(
     scored.map((name) => [name, { budget: 12, sinks: 2, window: 4, format: "int8" }]),
   ),
@@ -111,7 +112,7 @@ for (const [name, create] of Object.entries(backends)) {
       const scope = testScope({ kv: { name: policy, params } });
       using session = engine.session(tokensOf(50), { scope });
       await session.logits();
-      const pageBytes = scope.meter.kv!.bytesFull / Math.ceil(50 / pageSize);
+      const pageBytes = scope.meter.kv!.bytesFull / Math.ceil(50 / smallPage);
       // What was replaced waits for the next batch.
       await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
       const { total, free, fragments } = engine.stats().pages;
@@ -159,6 +160,36 @@ for (const [name, create] of Object.entries(backends)) {
     await assertRejects(
       () => decode(engine, { name: "streaming", params: tight["streaming"]! }, 10, 60),
       RangeError, // places as in the text end with the context
+    );
+  });
+}
+
+for (const [name, create] of Object.entries(backends)) {
+  Deno.test(`${name}: int4 with keys per channel is the same alone and in small steps, and near full`, async () => {
+    const kv = { name: "int4", params: { residual: 0 } };
+    await using engine = open(create, { pageSize: 16 });
+    const full = await decode(engine, { name: "full", params: {} }, 40, 20);
+    const { rows, usage } = await decode(engine, kv, 40, 20);
+    await using small = open(create, { pageSize: 16, limits: { stepTokens: 5, chunkTokens: 3 } });
+    assertEquals((await decode(small, kv, 40, 20)).rows, rows);
+    let error = 0, size = 0;
+    rows.forEach((row, i) =>
+      row.forEach((value, j) => {
+        error += (value - full.rows[i]![j]!) ** 2;
+        size += full.rows[i]![j]! ** 2;
+      })
+    );
+    assert(error > 0 && error < 0.01 * size, `${error} of ${size}`);
+    assert(usage.bytes < usage.bytesFull, "32 of 60 tokens take one page instead of two");
+    engine.checkPages();
+  });
+
+  Deno.test(`${name}: a cache whose pages hold no group of kivi4 refuses it by name`, async () => {
+    await using engine = open(create);
+    await assertRejects(
+      async () => await decode(engine, { name: "int4", params: {} }, 4, 0),
+      Error,
+      "too small for a group of kivi4",
     );
   });
 }

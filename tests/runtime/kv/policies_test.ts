@@ -37,14 +37,14 @@ const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[
   "key-diff": [{ budget: 8, sinks: 1, window: 2, interval: 4, format: "int8" }],
   quest: [{ budget: 8, sinks: 1, window: 2 }],
   int8: [{ residual: 0 }, { residual: 5 }],
-  int4: [{ residual: 4 }],
+  int4: [{ residual: 4, keys: "token" }, { residual: 3 }],
 };
 for (const policy of listPolicies()) {
   for (const params of small[policy.name] ?? []) {
-    const isDense = "format" in params;
+    const isDense = "format" in params, isGrouped = policy.name === "int4" && !("keys" in params);
     testKvPolicy(policy, {
       params,
-      tightPages: policy.family === "quantisation" ? 10 : isDense ? 16 : 20,
+      tightPages: isGrouped ? 13 : policy.family === "quantisation" ? 10 : isDense ? 16 : 20,
     });
   }
 }

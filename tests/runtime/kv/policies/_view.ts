@@ -29,6 +29,7 @@ export function groupOf(
     layers: [0, 1],
     kvHeads: [0, 1],
     positions: Uint32Array.from(positions),
+    encoded: 0,
     signal,
     signalOf: signal,
   };

@@ -23,7 +23,7 @@ function randomNetwork(seed: number): Record<string, Float32Array> {
 function groupOf(weights: readonly number[]): KvGroup {
   const signal = () => Float32Array.from(weights);
   const positions = Uint32Array.from(weights, (_, i) => i);
-  return { layers: [0, 1], kvHeads: [0, 1], positions, signal, signalOf: signal };
+  return { layers: [0, 1], kvHeads: [0, 1], positions, encoded: 0, signal, signalOf: signal };
 }
 
 /** Read slots after each of the attention rows. */

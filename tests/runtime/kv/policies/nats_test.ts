@@ -17,6 +17,7 @@ function groupOf(types: string, positions: readonly number[]): KvGroup {
     layers: [0, 1],
     kvHeads: [0, 1],
     positions: Uint32Array.from(positions),
+    encoded: 0,
     signal,
     signalOf: signal,
   };
