@@ -131,6 +131,7 @@ export function barChart(
   },
 ): string {
   const perLabel = 16 * series.length + 12;
+  const legend = 22 * Math.ceil(series.length / 4);
   const bars = series.map(({ name, bars }, i): SeriesOption => ({
     type: "bar",
     name,
@@ -159,7 +160,7 @@ export function barChart(
     {
       title: { text: title, left: "center" },
       legend: { top: 34, data: series.map(({ name }) => name) },
-      grid: { left: 220, right: 60, top: 68, bottom: 50 },
+      grid: { left: 220, right: 60, top: 46 + legend, bottom: 50 },
       xAxis: axisOption(value, 28),
       yAxis: [
         { type: "category", data: [...labels], inverse: true, axisTick: { show: false } },
@@ -168,6 +169,6 @@ export function barChart(
       series: [...bars, { ...whiskers("", spans, true), yAxisIndex: 1 } as SeriesOption],
     },
     width,
-    120 + labels.length * perLabel,
+    98 + legend + labels.length * perLabel,
   );
 }

@@ -1,19 +1,10 @@
 /** How far answers are from the model's own conditional distribution, on problems that can be enumerated. */
 import { taskRng } from "../../models/recipe/rng.ts";
-import type { Constraint, LanguageModel, Vocab } from "../../runtime/mod.ts";
+import type { Engine } from "../../runtime/engine/engine.ts";
 import { enumerate, type Exact, type Problem, problems, totalVariation } from "./_awrs_exact.ts";
-import { decode, type Way, withoutMask } from "./_awrs_runs.ts";
-import type { Estimate } from "./_quality.ts";
-
-/** Particles and how the constraint is asked. */
-const ways: readonly (Way & { readonly isJudged?: boolean })[] = [
-  { label: "mask", strategy: "sample" },
-  { label: "awrs 5", strategy: "awrs", params: { n_particles: 5 } },
-  { label: "awrs 20", strategy: "awrs", params: { n_particles: 20 } },
-  { label: "awrs 60", strategy: "awrs", params: { n_particles: 60 } },
-  { label: "awrs 5, no mask", strategy: "awrs", params: { n_particles: 5 }, isJudged: true },
-  { label: "awrs 20, no mask", strategy: "awrs", params: { n_particles: 20 }, isJudged: true },
-];
+import { type ConstrainedWay, constraintFor, crowds } from "./_awrs_ways.ts";
+import { type Bench, bootstrap, type Estimate, ratio } from "./_quality.ts";
+import { run, sideBySide } from "./_run.ts";
 
 /** One way on one problem. */
 export interface DistanceRow {
@@ -21,8 +12,8 @@ export interface DistanceRow {
   /** Total variation between the answers' shares and the exact conditional distribution. */
   readonly distance: Estimate;
   /** Mean estimated mass over the exact one; for those that estimate it. */
-  readonly massRatio: Estimate | undefined;
-  readonly checksPerToken: number | undefined;
+  readonly massRatio?: Estimate;
+  readonly checksPerToken?: Estimate;
 }
 
 /** One problem at one model. */
@@ -38,67 +29,76 @@ export interface DistanceResult {
   readonly rows: readonly DistanceRow[];
 }
 
-/** All problems at one model. @param runs answers per way and problem */
+/** All problems at one model, `count` answers per way and problem. */
 export async function measureDistances(
-  id: string,
-  model: LanguageModel<"edit" | "logits"> & { readonly vocab: Vocab },
-  runs: number,
+  engine: Engine,
+  bench: Pick<Bench, "count" | "once" | "progress">,
 ): Promise<readonly DistanceResult[]> {
   const results: DistanceResult[] = [];
+  const tick = bench.progress(engine.id, problems.length * crowds.length * bench.count);
   for (const problem of problems) {
-    const exact = await enumerate(problem, model);
-    const rows: DistanceRow[] = [];
-    for (const way of ways) rows.push(await measure(problem, exact, way, runs));
-    results.push({
-      problem: problem.name,
-      model: id,
-      mass: exact.mass,
-      masking: totalVariation(exact.masked, exact.conditional),
-      floor: floorOf(exact.conditional, runs, problem.name),
-      rows,
-    });
+    const measured = async () => await measureProblem(problem, engine, bench.count, tick);
+    results.push(await bench.once(`${engine.id} ${problem.name}`, measured));
   }
   return results;
+}
+
+async function measureProblem(
+  problem: Problem,
+  engine: Engine,
+  count: number,
+  tick: () => void,
+): Promise<DistanceResult> {
+  const exact = await enumerate(problem, engine);
+  const rows: DistanceRow[] = [];
+  for (const way of crowds) rows.push(await measure(problem, exact, way, { count, tick }));
+  return {
+    problem: problem.name,
+    model: engine.id,
+    mass: exact.mass,
+    masking: totalVariation(exact.masked, exact.conditional),
+    floor: floorOf(exact.conditional, count, problem.name),
+    rows,
+  };
 }
 
 async function measure(
   problem: Problem,
   exact: Exact,
-  way: Way & { readonly isJudged?: boolean },
-  runs: number,
+  way: ConstrainedWay,
+  { count, tick }: { readonly count: number; readonly tick: () => void },
 ): Promise<DistanceRow> {
-  const constraint: Constraint = way.isJudged ? withoutMask(exact.constraint) : exact.constraint;
-  const answers: number[] = [];
-  const masses: number[] = [];
-  let checks = 0, tokens = 0;
-  for (let seed = 1; seed <= runs; seed++) {
-    const run = await decode(exact.model, way, {
+  const seeds = Array.from({ length: count }, (_, i) => i + 1);
+  const runs = await sideBySide(seeds, async (seed) => {
+    const { texts, result } = await run(way, {
+      models: { model: exact.model },
       prompt: exact.prompt,
-      constraint,
+      constraint: constraintFor(way, exact.constraint),
+      sampling: { temperature: 1 },
       seed,
       maxTokens: 24,
     });
-    answers.push(problem.answers.indexOf(run.text));
-    masses.push(Math.exp(run.choice["log_z"] ?? -Infinity) / exact.mass);
-    checks += run.metrics["checks"] ?? 0;
-    tokens += run.drawn;
-  }
-  const isWeighed = way.strategy === "awrs";
+    tick();
+    return {
+      answer: problem.answers.indexOf(texts[0] ?? ""),
+      mass: Math.exp(result.choices[0]?.["log_z"] ?? -Infinity) / exact.mass,
+      checks: result.metrics["checks"] ?? 0,
+      drawn: result.usage.drawnTokens,
+    };
+  });
+  const name = `${problem.name} ${way.label}`;
+  const answers = runs.map(({ answer }) => answer);
+  const distance = interval(answers, name, (some) => distanceOf(some, exact.conditional));
+  if (way.strategy !== "awrs") return { way: way.label, distance };
   return {
     way: way.label,
-    distance: interval(
-      answers,
-      `${problem.name} ${way.label}`,
-      (sample) => distanceOf(sample, exact.conditional),
+    distance,
+    massRatio: bootstrap(runs.map(({ mass }) => mass), `${name} mass`),
+    checksPerToken: ratio(
+      runs.map(({ checks }) => checks),
+      runs.map(({ drawn }) => drawn),
+      `${name} checks`,
     ),
-    massRatio: isWeighed
-      ? interval(
-        masses,
-        `${problem.name} ${way.label} mass`,
-        (sample) => sample.reduce((sum, mass) => sum + mass, 0) / sample.length,
-      )
-      : undefined,
-    checksPerToken: isWeighed ? checks / tokens : undefined,
   };
 }
 

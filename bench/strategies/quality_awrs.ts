@@ -1,77 +1,114 @@
 /**
  * What do `awrs` and its particles change, against masking token by token?
  *
- * `deno run -A bench/strategies/quality_awrs.ts [--count N] [--seeds N] [--task NAME]... [--out FILE]`
- *
  * Held-out instances of JSON and SQL under a JSON Schema and a regular expression that names the table's
- * columns, at both embedded models and at temperatures 1 and 2: validity, accuracy, checks per drawn token,
- * time. Accuracy is exact match averaged over seeds, its interval Wilson's over instances; differences to
- * the mask are paired by instance, with bootstrap intervals. `quality_awrs_distance.ts` has the exact laws.
+ * columns, at both embedded models and three temperatures: validity, accuracy, checks per drawn token.
+ * Accuracy is exact match averaged over seeds, its interval Wilson's over instances; differences to the
+ * mask are paired by instance, other intervals bootstraps over instances. `quality_awrs_distance.ts` has
+ * the exact laws, `quality_time.ts` the time.
  */
-import { chart, type ModelScores } from "../../models/chart.ts";
-import { round } from "../_report.ts";
-import { maxTokens, measureTask, methods, type TaskRow } from "./_awrs_tasks.ts";
+import { barChart } from "../_chart.ts";
+import { maxTokens, measureTask, type Outcome, type TaskSetting } from "./_awrs_tasks.ts";
+import { masking, ways } from "./_awrs_ways.ts";
 import {
+  type Bench,
+  bootstrap,
   type Estimate,
   markdown,
-  openEmbedded,
-  publish,
-  type QualityOptions,
-  qualityOptions,
-  setup,
+  type Part,
+  percent,
+  ratio,
+  shareOf,
+  withInterval,
 } from "./_quality.ts";
 
-const temperatures = [1, 2];
+const temperatures = [1, 1.5, 2];
 
-/** Runs the benchmark and writes its files. */
-async function qualityAwrs(options: QualityOptions): Promise<void> {
-  await using model = await openEmbedded(options.model);
-  await using small = await openEmbedded(`${options.model}-draft`);
-  const rows: TaskRow[] = [];
-  const models = [[options.model, model], [`${options.model}-draft`, small]] as const;
-  for (const task of options.tasks.filter(({ name }) => name === "json" || name === "sql")) {
-    for (const [id, { engine }] of models) {
-      for (const temperature of temperatures) {
-        rows.push(...await measureTask({ id, model: engine, task, temperature }, options));
+/** The part. */
+export const qualityAwrs: Part = {
+  name: "awrs",
+  about: "awrs and its particles against token masks, on JSON and SQL",
+  count: 200,
+  seeds: 2,
+  tasks: ["json", "sql"],
+  async measure(bench) {
+    const rows: Row[] = [];
+    for (const task of bench.tasks) {
+      for (const { engine } of [bench.large, bench.small]) {
+        for (const temperature of temperatures) {
+          rows.push(...await measureSetting(bench, { engine, task, temperature }));
+        }
       }
     }
+    const result = { "max_tokens": maxTokens, temperatures, rows };
+    return { result, svg: plot(rows, bench), table: tableOf(rows) };
+  },
+};
+
+/** All ways in one setting, each against the mask. */
+async function measureSetting(bench: Bench, setting: TaskSetting): Promise<readonly Row[]> {
+  const { engine, task, temperature } = setting;
+  const name = `${engine.id} ${task.name} ${temperature}`;
+  const tick = bench.progress(name, ways.length * bench.count * bench.seeds);
+  const outcomes = new Map<string, Outcome>();
+  for (const way of ways) {
+    const work = () => measureTask(setting, way, bench, tick);
+    outcomes.set(way.label, await bench.once(`${name} ${way.label}`, work));
   }
-  const result = {
-    ...setup(options, model),
-    draft: small.info.fingerprint,
-    "max_tokens": maxTokens,
-    temperatures,
-    rows,
-  };
-  const rounded = (_: string, value: unknown) => typeof value === "number" ? round(value) : value;
-  const { count } = options;
-  await publish(options, {
-    result: JSON.parse(JSON.stringify(result, rounded)),
-    svg: chart(accuracies(rows, count), `Accuracy under a constraint, ${count} instances`),
-    table: taskTable(rows),
+  const base = outcomes.get(masking.label)!;
+  return [...outcomes].map(([method, { right, valid, drawn, checks }]) => {
+    const seed = `${name} ${method}`;
+    const answers = drawn.map(() => bench.seeds);
+    return {
+      model: engine.id,
+      task: task.name,
+      temperature,
+      method,
+      accuracy: shareOf(right),
+      validity: shareOf(valid),
+      minus_mask: bootstrap(right.map((share, i) => share - base.right[i]!), seed),
+      drawn_per_answer: ratio(drawn, answers, `${seed} drawn`),
+      checks_per_token: ratio(checks, drawn, `${seed} checks`),
+    };
   });
 }
 
-function accuracies(rows: readonly TaskRow[], count: number): ModelScores[] {
-  return methods.map(({ label }) => ({
-    model: label,
-    scores: rows.filter(({ method }) => method === label).map((row) => ({
-      task: `${row.task} ${row.temperature}${row.model.endsWith("draft") ? " draft" : ""}`,
-      right: row.accuracy * count,
-      count,
-      accuracy: row.accuracy,
-      low: row.low,
-      high: row.high,
-    })),
-  }));
+/** One way in one setting. */
+interface Row {
+  readonly model: string;
+  readonly task: string;
+  readonly temperature: number;
+  readonly method: string;
+  readonly accuracy: Estimate;
+  readonly validity: Estimate;
+  readonly "minus_mask": Estimate;
+  readonly "drawn_per_answer": Estimate;
+  readonly "checks_per_token": Estimate;
 }
 
-const interval = ({ mean, low, high }: Estimate, digits = 2) =>
-  `${mean.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
+const settingOf = ({ task, model, temperature }: Row) =>
+  `${task}, ${model.endsWith("draft") ? "draft, " : ""}temperature ${temperature}`;
 
-function taskTable(rows: readonly TaskRow[]): string {
-  const percent = ({ mean, low, high }: Estimate) =>
-    interval({ mean: 100 * mean, low: 100 * low, high: 100 * high }, 1);
+function plot(rows: readonly Row[], { count, seeds }: Bench): string {
+  const labels = [...new Set(rows.map(settingOf))];
+  return barChart({
+    title: `Right answers under a constraint, ${count} instances, ${seeds} seeds, 95 %`,
+    value: { name: "share of answers that are right", min: 0, max: 1 },
+    labels,
+    series: ways.map(({ label }) => ({
+      name: label,
+      bars: labels.map((setting) =>
+        shown(rows.find((row) => row.method === label && settingOf(row) === setting)!.accuracy)
+      ),
+    })),
+  });
+}
+
+function shown({ mean, ...interval }: Estimate): Estimate {
+  return { ...interval, mean: Number(mean.toPrecision(3)) };
+}
+
+function tableOf(rows: readonly Row[]): string {
   return markdown([
     [
       "task",
@@ -79,27 +116,21 @@ function taskTable(rows: readonly TaskRow[]): string {
       "temperature",
       "method",
       "accuracy %",
-      "minus mask",
+      "minus mask, points",
       "valid %",
       "drawn per answer",
       "checks per token",
-      "ms per answer",
-      "time / mask",
     ],
     ...rows.map((row) => [
       row.task,
       row.model,
       `${row.temperature}`,
       row.method,
-      percent({ mean: row.accuracy, low: row.low, high: row.high }),
+      percent(row.accuracy),
       percent(row.minus_mask),
       percent(row.validity),
-      row.drawn_per_answer.toFixed(1),
-      row.checks_per_token.toFixed(2),
-      row.ms_per_answer.toFixed(1),
-      row.time_against_mask.toFixed(2),
+      withInterval(row.drawn_per_answer, 1),
+      withInterval(row.checks_per_token),
     ]),
   ]);
 }
-
-if (import.meta.main) await qualityAwrs(qualityOptions(Deno.args, "quality-awrs"));

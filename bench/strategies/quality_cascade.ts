@@ -1,8 +1,6 @@
 /**
  * Do cascades of the embedded family tell good answers of the draft model from bad ones?
  *
- * `deno run -A bench/strategies/quality_cascade.ts [--count N] [--task NAME]... [--out FILE]`
- *
  * Both models answer held-out instances greedily; the small model's through `cascade` itself, so that
  * scores are those of requests. Rules are calibrated on other instances (as many per task) and judged
  * on these: area under the deferral curve, beside random deferral and the oracle, with bootstrap
@@ -13,110 +11,112 @@ import { calibrate } from "../../calibrate/calibrate.ts";
 import { chord, type CurveSummary, type Judged, oracle, summarise } from "../../calibrate/curve.ts";
 import type { Answered } from "../../calibrate/train.ts";
 import { testSamples } from "../../models/evaluate.ts";
-import type { Sample, Task } from "../../models/recipe/task.ts";
-import { greedySampling, type LanguageModel, seedFrom } from "../../runtime/mod.ts";
+import type { Sample } from "../../models/recipe/task.ts";
+import type { LanguageModel } from "../../runtime/mod.ts";
 import {
   type CalibratedRule,
   type Calibration,
   featuresOf,
   forward,
-  getStrategy,
   routerScore,
-  type RunResult,
-  runStrategy,
   scoreOf,
 } from "../../strategies/mod.ts";
 import { lineChart } from "../_chart.ts";
 import {
+  type Bench,
   bootstrap,
   type Estimate,
   INSTANCES,
+  instances,
   markdown,
-  openEmbedded,
-  progressBar,
-  publish,
-  qualityOptions,
-  setup,
+  MAX_TOKENS,
+  type Part,
+  percent,
+  withInterval,
 } from "./_quality.ts";
-
-const maxTokens = 96;
-const parallel = 8;
-/** Tasks on which the two models differ, most to least. */
-const defaults = ["recall_16", "sql", "add", "sort", "json"];
+import { run, sideBySide, type Way } from "./_run.ts";
 
 interface Models {
   readonly large: LanguageModel;
   readonly small: LanguageModel;
 }
 
-interface Ran {
-  readonly text: string;
-  readonly result: RunResult;
-}
+/** The part. */
+export const qualityCascade: Part = {
+  name: "cascade",
+  about: "whether cascades tell good answers of the draft model from bad ones",
+  count: 150,
+  seeds: 1,
+  // Tasks on which the two models differ, most to least.
+  tasks: ["recall_16", "sql", "add", "sort", "json"],
+  async measure(bench) {
+    const { large, small, tasks } = bench;
+    const fitted = await answersOf(bench, "cascade calibration");
+    const { calibration } = calibrate(fitted.flat(), {
+      models: [small.info.id, large.info.id],
+      created: new Date().toISOString().slice(0, 10),
+      price: 0.05,
+      deferRate: undefined,
+      seed: "bench",
+    });
+    const records = await answersOf(bench, INSTANCES);
+    const all = summaries(calibration, records.flat(), "all");
+    const columns: readonly Column[] = [
+      ["all tasks", all],
+      ...tasks.map(({ name }, i) => [name, summaries(calibration, records[i]!, name)] as const),
+    ];
+    const served = await serveAll(bench, calibration);
+    return {
+      result: {
+        tasks: tasks.map(({ name }) => name),
+        calibrated_on: "cascade calibration",
+        price: 0.05,
+        columns: Object.fromEntries(columns),
+        served,
+      },
+      svg: plot(bench, columns[0]!),
+      table: `${areaTable(columns)}\n${servedTable(served)}`,
+    };
+  },
+};
 
-async function run(
-  models: Readonly<Record<string, LanguageModel>>,
-  strategy: string,
-  params: Readonly<Record<string, unknown>>,
-  sample: Sample,
-  calibrations: ReadonlyMap<string, Calibration> = new Map(),
-): Promise<Ran> {
-  const events = runStrategy({
-    id: "quality",
-    strategy: getStrategy(strategy),
-    params,
-    models,
-    prompt: [sample.messages[0]],
-    chat: {},
-    sampling: { ...greedySampling, seed: seedFrom(1) },
-    maxTokens,
-    choices: 1,
-    logprobs: undefined,
-    stop: [],
-    stopTokens: [],
-    ignoreStop: false,
-    constraint: undefined,
-    kv: undefined,
-    cacheSalt: "",
-    trace: "steps",
-    signal: new AbortController().signal,
-    calibrations,
-  });
-  let text = "";
-  for (;;) {
-    const next = await events.next();
-    if (next.done) return { text, result: next.value };
-    if (next.value.type === "text") text += next.value.text;
+/** Both models' answers to instances of every task. */
+async function answersOf(bench: Bench, name: string): Promise<readonly (readonly Answered[])[]> {
+  const { large, small, tasks, count } = bench;
+  const tick = bench.progress(name, tasks.length * count);
+  const models = { large: large.model, small: small.model };
+  const all = [];
+  for (const task of tasks) {
+    const work = () =>
+      sideBySide(testSamples(task, count, name), async (sample) => {
+        const record = await answer(models, sample);
+        tick();
+        return record;
+      });
+    all.push(await bench.once(`${name} ${task.name}`, work));
   }
+  return all;
 }
 
 /** Both answers to one instance, and the small one's log-probabilities. */
 async function answer({ large, small }: Models, sample: Sample): Promise<Answered> {
-  const keep = { rule: "sum", threshold: -1e6, ["early_stop"]: false };
+  const ask = { prompt: [sample.messages[0]], maxTokens: MAX_TOKENS, seed: 1 } as const;
+  const keep: Way = {
+    strategy: "cascade",
+    params: { rule: "sum", threshold: -1e6, early_stop: false },
+  };
   const [cheap, dear] = await Promise.all([
-    run({ large, small }, "cascade", keep, sample),
-    run({ model: large }, "greedy", {}, sample),
+    run(keep, { ...ask, models: { large, small }, trace: "steps" }),
+    run({ strategy: "greedy" }, { ...ask, models: { model: large } }),
   ]);
   const [step] = cheap.result.steps;
   const isKept = step!["deferred"] === false;
   return {
     prompt: sample.messages[0].content,
     logprobs: step!["logprobs"] as readonly number[],
-    small: isKept ? Number(cheap.text === sample.answer) : 0,
-    large: Number(dear.text === sample.answer),
+    small: isKept ? Number(cheap.texts[0] === sample.answer) : 0,
+    large: Number(dear.texts[0] === sample.answer),
   };
-}
-
-async function inParallel<T, R>(
-  items: readonly T[],
-  work: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = [];
-  let next = 0;
-  await Promise.all(Array.from({ length: parallel }, async () => {
-    for (let i = next++; i < items.length; i = next++) results[i] = await work(items[i]!);
-  }));
-  return results;
 }
 
 /** A calibrated rule's scores of fresh instances. */
@@ -155,107 +155,65 @@ interface Served {
   readonly rule: string;
   readonly quality: Estimate;
   readonly deferred: Estimate;
-  readonly smallTokens: number;
-  readonly largeTokens: number;
+  readonly smallTokens: Estimate;
+  readonly largeTokens: Estimate;
 }
 
-async function serve(
-  models: Models,
-  calibration: Calibration,
-  entry: CalibratedRule,
-  samples: readonly Sample[],
-): Promise<Served> {
-  const calibrations = new Map([["embedded", calibration]]);
-  const params = {
-    rule: entry.rule,
-    calibration: "embedded",
-    ...entry["alpha_q"] === undefined ? {} : { ["alpha_q"]: entry["alpha_q"] },
-  };
-  const ran = await inParallel(
-    samples,
-    (sample) => run({ ...models }, "cascade", params, sample, calibrations),
-  );
-  const rule = labelOf(entry);
-  const mean = (of: (one: Ran) => number) =>
-    ran.reduce((sum, one) => sum + of(one), 0) / ran.length;
-  return {
-    rule,
-    quality: bootstrap(ran.map(({ text }, i) => Number(text === samples[i]!.answer)), rule),
-    deferred: bootstrap(ran.map(({ result }) => result.metrics["deferred"]!), rule),
-    smallTokens: mean(({ result }) => result.meters["small"]!.drawnTokens),
-    largeTokens: mean(({ result }) => result.meters["large"]!.drawnTokens),
-  };
-}
-
-const percent = ({ mean, low, high }: Estimate) =>
-  `${(100 * mean).toFixed(1)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
-
-function areaTable(
-  columns: readonly (readonly [string, readonly { label: string; summary: CurveSummary }[]])[],
-): string {
-  const labels = columns[0]![1].map(({ label }) => label);
-  const rows = [
-    ["area under the deferral curve, %", ...columns.map(([name]) => name)],
-    ...labels.map((
-      label,
-      i,
-    ) => [label, ...columns.map(([, all]) => percent(all[i]!.summary.area))]),
-    ["small alone", ...columns.map(([, all]) => percent(all[0]!.summary.points[0]!.quality))],
-    ["large alone", ...columns.map(([, all]) => percent(all[0]!.summary.points.at(-1)!.quality))],
-  ];
-  return markdown(rows);
-}
-
-function servedTable(served: readonly Served[]): string {
-  return markdown([
-    ["as served", "right, %", "deferred, %", "small tokens", "large tokens"],
-    ...served.map(({ rule, quality, deferred, smallTokens, largeTokens }) => [
-      rule,
-      percent(quality),
-      percent(deferred),
-      smallTokens.toFixed(1),
-      largeTokens.toFixed(1),
-    ]),
-  ]);
-}
-
-async function main(args: readonly string[]): Promise<void> {
-  const options = qualityOptions(args, "quality-cascade");
-  const isChosen = args.some((arg) => arg.startsWith("--task"));
-  const tasks = options.tasks.filter(({ name }) => isChosen || defaults.includes(name));
-  await using large = await openEmbedded(options.model);
-  await using small = await openEmbedded(`${options.model}-draft`);
-  const models = { large: large.model, small: small.model };
-  const drawn = (name: string) => (task: Task) => testSamples(task, options.count, name);
-  const fitted = tasks.flatMap(drawn("cascade calibration"));
-  const held = tasks.map(drawn(INSTANCES));
-  const progress = progressBar("both models", fitted.length + held.flat().length);
-  const ask = async (sample: Sample) => {
-    const record = await answer(models, sample);
-    progress();
-    return record;
-  };
-  const { calibration } = calibrate(await inParallel(fitted, ask), {
-    models: [small.info.id, large.info.id],
-    created: new Date().toISOString().slice(0, 10),
-    price: 0.05,
-    deferRate: undefined,
-    seed: "bench",
-  });
-  const records: Answered[][] = [];
-  for (const samples of held) records.push(await inParallel(samples, ask));
-  const all = summaries(calibration, records.flat(), "all");
-  const columns = [
-    ["all tasks", all] as const,
-    ...tasks.map(({ name }, i) => [name, summaries(calibration, records[i]!, name)] as const),
-  ];
+/** Every rule but quantiles other than the least. */
+async function serveAll(bench: Bench, calibration: Calibration): Promise<readonly Served[]> {
   const shown = calibration.rules.filter(({ rule, ["alpha_q"]: alpha }) =>
     !alpha || rule !== "quantile"
   );
   const served: Served[] = [];
-  for (const entry of shown) served.push(await serve(models, calibration, entry, held.flat()));
-  const svg = lineChart({
-    title: `Deferral from ${small.info.id} to ${large.info.id}, held-out instances of all tasks`,
+  for (const entry of shown) {
+    const work = () => serve(bench, calibration, entry);
+    served.push(await bench.once(`served ${labelOf(entry)}`, work));
+  }
+  return served;
+}
+
+async function serve(
+  { large, small, ...bench }: Bench,
+  calibration: Calibration,
+  entry: CalibratedRule,
+): Promise<Served> {
+  const { rule, ["alpha_q"]: alpha } = entry;
+  const params = {
+    rule,
+    calibration: "embedded",
+    ...alpha === undefined ? {} : { ["alpha_q"]: alpha },
+  };
+  const samples = bench.tasks.flatMap((task) => instances(task, bench));
+  const name = labelOf(entry);
+  const tick = bench.progress(`served ${name}`, samples.length);
+  const ran = await sideBySide(samples, async (sample) => {
+    const answers = await run({ strategy: "cascade", params }, {
+      models: { large: large.model, small: small.model },
+      prompt: [sample.messages[0]],
+      maxTokens: MAX_TOKENS,
+      seed: 1,
+      calibrations: new Map([["embedded", calibration]]),
+    });
+    tick();
+    return answers;
+  });
+  const drawn = (role: string) =>
+    bootstrap(ran.map(({ result }) => result.meters[role]!.drawnTokens), `${name} ${role}`);
+  return {
+    rule: name,
+    quality: bootstrap(ran.map(({ texts }, i) => Number(texts[0] === samples[i]!.answer)), name),
+    deferred: bootstrap(ran.map(({ result }) => result.metrics["deferred"]!), name),
+    smallTokens: drawn("small"),
+    largeTokens: drawn("large"),
+  };
+}
+
+/** A task, or all of them, and its rules. */
+type Column = readonly [string, readonly { label: string; summary: CurveSummary }[]];
+
+function plot({ large, small, count }: Bench, [, all]: Column): string {
+  return lineChart({
+    title: `Deferral from ${small.info.id} to ${large.info.id}, ${count} instances of each task`,
     x: { name: "share of prompts deferred", min: 0, max: 1 },
     y: { name: "right answers" },
     curves: all.map(({ label, summary }, i) => ({
@@ -267,16 +225,31 @@ async function main(args: readonly string[]): Promise<void> {
       ]),
     })),
   });
-  const result = {
-    ...setup(options, large),
-    small: small.info.id,
-    tasks: tasks.map(({ name }) => name),
-    ["calibrated_on"]: "cascade calibration",
-    price: 0.05,
-    columns: Object.fromEntries(columns),
-    served,
-  };
-  await publish(options, { result, svg, table: `${areaTable(columns)}\n${servedTable(served)}` });
 }
 
-if (import.meta.main) await main(Deno.args);
+function areaTable(columns: readonly Column[]): string {
+  const labels = columns[0]![1].map(({ label }) => label);
+  const line = (name: string, of: (column: Column) => Estimate) => [
+    name,
+    ...columns.map((column) => percent(of(column))),
+  ];
+  return markdown([
+    ["area under the deferral curve, %", ...columns.map(([name]) => name)],
+    ...labels.map((label, i) => line(label, ([, all]) => all[i]!.summary.area)),
+    line("small alone", ([, all]) => all[0]!.summary.points[0]!.quality),
+    line("large alone", ([, all]) => all[0]!.summary.points.at(-1)!.quality),
+  ]);
+}
+
+function servedTable(served: readonly Served[]): string {
+  return markdown([
+    ["as served", "right, %", "deferred, %", "small tokens", "large tokens"],
+    ...served.map(({ rule, quality, deferred, smallTokens, largeTokens }) => [
+      rule,
+      percent(quality),
+      percent(deferred),
+      withInterval(smallTokens, 1),
+      withInterval(largeTokens, 1),
+    ]),
+  ]);
+}

@@ -1,108 +1,131 @@
 /**
  * Does `cautious-ntp` answer better than other strategies that draw as many tokens?
  *
- * `deno run -A bench/strategies/quality_cautious.ts [--count N] [--seeds N] [--task NAME]... [--out FILE]`
- *
  * For every task `cautious-ntp` runs first; `best-of-n` then gets as many samples per answer as come
  * closest to the tokens it drew, measured against what plain sampling draws. All that sample use the
  * same temperature and nucleus. Accuracy is exact match, averaged over seeds; its interval is
  * Wilson's over instances, which ignores that seeds average noise out and so is rather too wide.
  * Differences are paired by instance over all tasks, with bootstrap intervals.
  */
-import { chart, type ModelScores } from "../../models/chart.ts";
-import { testSamples, wilson } from "../../models/evaluate.ts";
+import { barChart } from "../_chart.ts";
 import type { Task } from "../../models/recipe/task.ts";
-import type { LanguageModel } from "../../runtime/mod.ts";
 import {
-  answerAll,
-  type Answers,
+  type Bench,
   bootstrap,
   type Estimate,
-  INSTANCES,
+  instances,
   markdown,
+  MAX_TOKENS,
   mean,
-  type Method,
-  openEmbedded,
-  progressBar,
-  publish,
-  type QualityOptions,
-  qualityOptions,
-  setup,
+  type Part,
+  percent,
+  shareOf,
+  withInterval,
 } from "./_quality.ts";
+import { overSeeds, run, type Way } from "./_run.ts";
 
 /** The setting of the paper's scripts for GSM8K with Llama. */
 const sampling = { temperature: 1.2, topP: 0.9 };
 
-const cautious: Method = {
-  label: "cautious-ntp",
-  strategy: "cautious-ntp",
-  sampling,
-  draws: true,
-};
-const sampled: Method = { label: "sample", strategy: "sample", sampling, draws: true };
+/** A way to decode. */
+interface Method extends Way {
+  readonly label: string;
+  /** Whether another seed may give another answer; otherwise one seed is enough. */
+  readonly draws: boolean;
+}
+
+const cautious: Method = { label: "cautious-ntp", strategy: "cautious-ntp", draws: true };
+const sampled: Method = { label: "sample", strategy: "sample", draws: true };
 const others: readonly Method[] = [
-  { label: "greedy", strategy: "greedy", sampling: {}, draws: false },
-  { label: "beam 5", strategy: "beam", params: { num_beams: 5 }, sampling: {}, draws: false },
+  { label: "greedy", strategy: "greedy", draws: false },
+  { label: "beam 5", strategy: "beam", params: { num_beams: 5 }, draws: false },
   {
     label: "cautious-ntp, paper schedule",
     strategy: "cautious-ntp",
     params: { schedule: "paper" },
-    sampling,
     draws: true,
   },
 ];
-const matched = "best-of-n, equal tokens";
 
 function bestOf(samples: number): Method {
   return {
-    label: matched,
+    label: "best-of-n, equal tokens",
     strategy: "best-of-n",
     params: { num_samples: samples },
-    sampling,
     draws: true,
   };
 }
 
-/** One method on one task. */
+/** The part. */
+export const qualityCautious: Part = {
+  name: "cautious",
+  about: "cautious-ntp against strategies that draw as many tokens",
+  count: 100,
+  seeds: 3,
+  async measure(bench) {
+    const outcomes = new Map<string, readonly Outcome[]>();
+    for (const task of bench.tasks) outcomes.set(task.name, await measureTask(bench, task));
+    const against = differences(outcomes);
+    const rows = [...outcomes].flatMap(([task, all]) => all.map((one) => rowOf(task, one)));
+    const tasks = Object.fromEntries(
+      [...outcomes.keys()].map((task) => [task, rows.filter((row) => row.task === task)]),
+    );
+    return {
+      result: { sampling, tasks, differences: against },
+      svg: plot(rows, bench),
+      table: tableOf(rows, against),
+    };
+  },
+};
+
+/** One method on one task; a number per instance. */
 interface Outcome {
   readonly label: string;
   readonly params: Readonly<Record<string, unknown>>;
-  /** Share of seeds that answered right, per instance. */
+  /** Share of seeds that answered right. */
   readonly right: readonly number[];
   /** Tokens drawn per answer, rejected ones included. */
-  readonly drawn: number;
+  readonly drawn: readonly number[];
 }
 
-function outcomeOf(
-  method: Method,
-  answers: readonly (readonly Answers[])[],
-  expected: readonly string[],
-): Outcome {
-  return {
-    label: method.label,
-    params: method.params ?? {},
-    right: answers.map((seeds, i) => mean(seeds.map(({ texts }) => +(texts[0] === expected[i])))),
-    drawn: mean(answers.flat().map(({ drawn }) => drawn)),
-  };
-}
-
-async function measureTask(
-  model: LanguageModel,
-  task: Task,
-  options: QualityOptions,
-): Promise<readonly Outcome[]> {
-  const expected = testSamples(task, options.count, INSTANCES).map(({ answer }) => answer);
-  const drawing = options.count * options.seeds;
-  const onDone = progressBar(task.name.padEnd(14), 4 * drawing + 2 * options.count);
-  const measure = async (method: Method) =>
-    outcomeOf(method, await answerAll(model, method, { task, options, onDone }), expected);
+async function measureTask(bench: Bench, task: Task): Promise<readonly Outcome[]> {
+  const jobs = 4 * bench.count * bench.seeds + 2 * bench.count;
+  const tick = bench.progress(task.name, jobs);
+  const measure = (method: Method) =>
+    bench.once(`${task.name} ${method.label}`, () => outcomeOf(bench, task, method, tick));
   const first = await measure(cautious);
   const plain = await measure(sampled);
-  const samples = Math.min(64, Math.max(1, Math.round(first.drawn / plain.drawn)));
-  const best = await measure(bestOf(samples));
+  const times = Math.round(mean(first.drawn) / mean(plain.drawn));
+  const best = await measure(bestOf(Math.min(64, Math.max(1, times))));
   const rest = [];
   for (const method of others) rest.push(await measure(method));
   return [first, plain, best, ...rest];
+}
+
+async function outcomeOf(
+  bench: Bench,
+  task: Task,
+  method: Method,
+  tick: () => void,
+): Promise<Outcome> {
+  const seeds = method.draws ? bench.seeds : 1;
+  const runs = await overSeeds(instances(task, bench), seeds, async (sample, seed) => {
+    const { texts, result } = await run(method, {
+      models: { model: bench.large.engine },
+      prompt: [sample.messages[0]],
+      sampling: method.draws ? sampling : {},
+      maxTokens: MAX_TOKENS,
+      seed,
+    });
+    tick();
+    return { right: +(texts[0] === sample.answer), drawn: result.usage.drawnTokens };
+  });
+  return {
+    label: method.label,
+    params: method.params ?? {},
+    right: runs.map((all) => mean(all.map(({ right }) => right))),
+    drawn: runs.map((all) => mean(all.map(({ drawn }) => drawn))),
+  };
 }
 
 /** Mean over instances of what `cautious-ntp` has above another method, all tasks together. */
@@ -119,65 +142,42 @@ function differences(outcomes: ReadonlyMap<string, readonly Outcome[]>): Record<
   );
 }
 
-/** Runs the benchmark and writes its files. */
-export async function qualityCautious(options: QualityOptions): Promise<void> {
-  await using model = await openEmbedded(options.model);
-  const outcomes = new Map<string, readonly Outcome[]>();
-  for (const task of options.tasks) {
-    outcomes.set(task.name, await measureTask(model.engine, task, options));
-  }
-  const labels = [...outcomes.values()][0]!.map(({ label }) => label);
-  const scores: ModelScores[] = labels.map((model, m) => ({
-    model,
-    scores: [...outcomes].map(([task, all]) => {
-      const right = all[m]!.right.reduce((a, b) => a + b, 0);
-      const count = options.count;
-      return { task, right, count, accuracy: right / count, ...wilson(right, count) };
-    }),
-  }));
-  const against = differences(outcomes);
-  const result = {
-    ...setup(options, model),
-    sampling,
-    tasks: Object.fromEntries(
-      [...outcomes].map(([task, all], t) => [
-        task,
-        all.map(({ label, params, drawn }, m) => {
-          const { accuracy, low, high } = scores[m]!.scores[t]!;
-          return { label, params, accuracy, low, high, drawn_per_answer: drawn };
-        }),
-      ]),
-    ),
-    differences: against,
-  };
-  const title = `Accuracy by strategy, ${options.count} instances per task, 95 % intervals`;
-  await publish(options, {
-    result,
-    svg: chart(scores, title),
-    table: tableOf(outcomes, scores, against),
+/** One method on one task, for readers. */
+type Row = ReturnType<typeof rowOf>;
+
+function rowOf(task: string, { label, params, right, drawn }: Outcome) {
+  const { mean: accuracy, low, high } = shareOf(right);
+  const cost = bootstrap(drawn, `${task} ${label} drawn`);
+  return { task, label, params, accuracy, low, high, drawn_per_answer: cost };
+}
+
+function plot(rows: readonly Row[], { count, seeds }: Bench): string {
+  const labels = [...new Set(rows.map(({ task }) => task))];
+  return barChart({
+    title: `Right answers by strategy, ${count} instances per task, ${seeds} seeds, 95 %`,
+    value: { name: "share of answers that are right", min: 0, max: 1 },
+    labels,
+    series: [...new Set(rows.map(({ label }) => label))].map((name) => ({
+      name,
+      bars: labels.map((task) => {
+        const { accuracy, low, high } = rows.find((row) =>
+          row.task === task && row.label === name
+        )!;
+        return { mean: Number(accuracy.toFixed(3)), low, high };
+      }),
+    })),
   });
 }
 
-function tableOf(
-  outcomes: ReadonlyMap<string, readonly Outcome[]>,
-  scores: readonly ModelScores[],
-  against: Readonly<Record<string, Estimate>>,
-): string {
-  const percent = (share: number) => (100 * share).toFixed(1);
-  const labels = scores.map(({ model }) => model);
-  const rows = [...outcomes].map(([task, all], t) => [
+function tableOf(rows: readonly Row[], against: Readonly<Record<string, Estimate>>): string {
+  const labels = [...new Set(rows.map(({ label }) => label))];
+  const lines = [...new Set(rows.map(({ task }) => task))].map((task) => [
     task,
-    ...all.map(({ drawn }, m) => {
-      const { accuracy, low, high } = scores[m]!.scores[t]!;
-      return `${percent(accuracy)} % (${percent(low)} to ${percent(high)}), ${drawn.toFixed(0)}`;
-    }),
+    ...rows.filter((row) => row.task === task).map(({ accuracy, low, high, ...row }) =>
+      `${percent({ mean: accuracy, low, high })}; ${withInterval(row.drawn_per_answer, 0)}`
+    ),
   ]);
-  const gaps = labels.map((label) => {
-    const gap = against[label];
-    return gap ? `${percent(gap.mean)} (${percent(gap.low)} to ${percent(gap.high)})` : "";
-  });
-  return "Accuracy (95 % interval), tokens drawn per answer\n\n" +
-    markdown([["task", ...labels], ...rows, ["cautious-ntp minus this", ...gaps]]);
+  const gaps = labels.map((label) => against[label] ? percent(against[label]) : "");
+  return "Accuracy in percent; tokens drawn per answer (95 % intervals)\n\n" +
+    markdown([["task", ...labels], ...lines, ["cautious-ntp minus this, points", ...gaps]]);
 }
-
-if (import.meta.main) await qualityCautious(qualityOptions(Deno.args, "quality-cautious"));

@@ -1,232 +1,178 @@
 /**
  * What does a rule for two models buy: accuracy against passes of the large model?
  *
- * `deno run -A bench/strategies/quality_collaboration.ts [--count N] [--task NAME]... [--out FILE]`
- *
- * `speculative-cascade` with the embedded model as the large one and its small sibling, at temperature 0,
- * on held-out instances. For each rule and `alpha`: accuracy, passes of the large model per token, tokens
- * it computed per token, time against the large model alone, decoded in turn on each instance. Accuracy is
- * exact match with Wilson's interval; other intervals are bootstraps over instances.
+ * `speculative-cascade` with the embedded model as the large one and its small sibling, at temperatures 0
+ * and 1, on held-out instances. For each rule and `alpha`: accuracy, its difference to the large model
+ * alone (paired by instance), passes of the large model per token, tokens it computed per token. Accuracy
+ * is exact match averaged over seeds, with Wilson's interval; other intervals are bootstraps over
+ * instances. `quality_time.ts` has the time.
  */
-import { chart, type ModelScores } from "../../models/chart.ts";
-import { testSamples, wilson } from "../../models/evaluate.ts";
+import { barChart } from "../_chart.ts";
 import type { Task } from "../../models/recipe/task.ts";
-import { greedySampling, type LanguageModel, type Prompt, seedFrom } from "../../runtime/mod.ts";
-import { getStrategy, runStrategy } from "../../strategies/mod.ts";
-import { round } from "../_report.ts";
+import { type NamedWay, together } from "./_collaboration_ways.ts";
 import {
+  type Bench,
   bootstrap,
   type Estimate,
-  INSTANCES,
+  instances,
   markdown,
-  mean,
-  openEmbedded,
-  progressBar,
-  type QualityOptions,
-  qualityOptions,
-  setup,
+  type Part,
+  percent,
+  ratio,
+  shareOf,
+  withInterval,
 } from "./_quality.ts";
+import { overSeeds, run } from "./_run.ts";
 
 const maxTokens = 64;
-/** The small model is clearly weaker on the first two, stronger on the third. */
-const defaultTasks = ["recall_16", "sql", "sort"];
+const temperatures = [0, 1];
 
-interface Method {
-  readonly label: string;
-  readonly strategy: string;
-  readonly params?: Readonly<Record<string, unknown>>;
-}
-
-const large: Method = { label: "large alone", strategy: "greedy" };
-
-function ruled(rule: string, alpha: number, more: Readonly<Record<string, unknown>> = {}): Method {
-  const params = { rule, alpha, ...more };
-  return { label: `${rule} ${alpha}`, strategy: "speculative-cascade", params };
-}
-
-const methods: readonly Method[] = [
-  large,
-  { label: "small alone", strategy: "speculative-cascade", params: { rule: "never" } },
-  { label: "speculative", strategy: "speculative" },
-  ruled("token-v3", 0.3),
-  ruled("token-v3", 0.6),
-  ruled("token-v3", 0.9),
-  ruled("opt", 0.2),
-  ruled("opt", 0.6),
-  ruled("chow", 0.1),
-  ruled("chow", 0.3),
-  ruled("chow", 0.6),
-  { label: "mix 0.5", strategy: "speculative-cascade", params: { rule: "mix" } },
-];
-
-interface Models {
-  readonly model: LanguageModel;
-  readonly draft: LanguageModel;
-}
-
-interface Run {
-  readonly text: string;
-  readonly tokens: number;
-  /** Passes of the large model after which it gave a row, and tokens it computed beside the prompt. */
-  readonly passes: number;
-  readonly computed: number;
-  readonly ms: number;
-}
-
-let salt = 0;
-
-async function decode(models: Models, { strategy, params }: Method, prompt: Prompt): Promise<Run> {
-  const started = performance.now();
-  const found = getStrategy(strategy);
-  const run = runStrategy({
-    id: "quality",
-    strategy: found,
-    params: params ?? {},
-    models: strategy === "greedy" ? { model: models.model } : { ...models },
-    prompt,
-    chat: {},
-    sampling: { ...greedySampling, seed: seedFrom(1) },
-    maxTokens,
-    choices: 1,
-    logprobs: undefined,
-    stop: [],
-    stopTokens: [],
-    ignoreStop: false,
-    constraint: undefined,
-    kv: undefined,
-    cacheSalt: `${salt++}`, // every run computes its prompt
-    trace: "none",
-    signal: new AbortController().signal,
-  });
-  let text = "";
-  for (;;) {
-    const next = await run.next();
-    if (next.done) {
-      const { usage, meters, metrics } = next.value;
-      const { computedTokens, promptTokens } = meters["model"]!;
-      const { completionTokens: tokens } = usage;
-      // The pass that computes the prompt gives the first token's row.
-      const passes = metrics["calls_model"] ?? metrics["target_passes"] ?? tokens;
-      const computed = Math.max(0, computedTokens - promptTokens);
-      return { text, tokens, passes, computed, ms: performance.now() - started };
+/** The part. */
+export const qualityCollaboration: Part = {
+  name: "collaboration",
+  about: "rules of speculative-cascade: accuracy against passes of the large model",
+  count: 150,
+  seeds: 2,
+  // The small model is clearly weaker on the first two, as good on the third, stronger on the last.
+  tasks: ["recall_16", "sql", "json", "sort"],
+  async measure(bench) {
+    const rows: Row[] = [];
+    for (const task of bench.tasks) {
+      for (const temperature of temperatures) {
+        rows.push(...await measureSetting(bench, task, temperature));
+      }
     }
-    if (next.value.type === "text") text += next.value.text;
+    const result = { "max_tokens": maxTokens, temperatures, rows };
+    return { result, svg: plot(rows, bench), table: tableOf(rows) };
+  },
+};
+
+async function measureSetting(
+  bench: Bench,
+  task: Task,
+  temperature: number,
+): Promise<readonly Row[]> {
+  const seeds = temperature === 0 ? 1 : bench.seeds;
+  const name = `${task.name} ${temperature}`;
+  const tick = bench.progress(name, together.length * bench.count * seeds);
+  const outcomes = new Map<string, Outcome>();
+  for (const way of together) {
+    const work = () => outcomeOf(way, { bench, task, temperature, seeds, tick });
+    outcomes.set(way.label, await bench.once(`${name} ${way.label}`, work));
   }
-}
-
-/** Per method: its answers to all instances of a task. */
-async function measure(models: Models, task: Task, count: number) {
-  const samples = testSamples(task, count, INSTANCES);
-  const tick = progressBar(task.name, samples.length * methods.length);
-  const runs = methods.map((): Run[] => []);
-  await decode(models, methods[3]!, [samples[0]!.messages[0]]); // warm-up
-  for (const { messages: [question] } of samples) {
-    for (const [m, method] of methods.entries()) {
-      runs[m]!.push(await decode(models, method, [question]));
-      tick();
-    }
-  }
-  const expected = samples.map(({ answer }) => answer);
-  return methods.map((method, m) => rowOf(task.name, method, runs[m]!, runs[0]!, expected));
-}
-
-function rowOf(
-  task: string,
-  method: Method,
-  runs: readonly Run[],
-  alone: readonly Run[],
-  expected: readonly string[],
-) {
-  const { label } = method;
-  const right = runs.map(({ text }, i) => +(text === expected[i]));
-  const rights = right.reduce((sum, value) => sum + value, 0);
-  const per = (read: (run: Run) => number, name: string) =>
-    bootstrap(runs.map((run) => read(run) / run.tokens), `${task} ${label} ${name}`);
-  return {
-    task,
-    method: label,
-    params: method.params ?? {},
-    accuracy: mean(right),
-    ...wilson(rights, runs.length),
-    passes_per_token: per(({ passes }) => passes, "passes"),
-    computed_per_token: per(({ computed }) => computed, "computed"),
-    time_against_large: bootstrap(
-      runs.map(({ ms, tokens }, i) => ms / tokens / (alone[i]!.ms / alone[i]!.tokens)),
-      `${task} ${label} time`,
-    ),
-  };
-}
-
-type Row = Awaited<ReturnType<typeof measure>>[number];
-
-/** Runs the benchmark and writes its files. */
-async function qualityCollaboration(options: QualityOptions): Promise<void> {
-  await using model = await openEmbedded(options.model);
-  await using small = await openEmbedded(`${options.model}-draft`);
-  const models = { model: model.engine, draft: small.engine };
-  const rows: Row[] = [];
-  for (const task of options.tasks) rows.push(...await measure(models, task, options.count));
-  const result = {
-    ...setup({ ...options, seeds: 1 }, model),
-    draft: small.info.fingerprint,
-    "max_tokens": maxTokens,
-    temperature: 0,
-    rows,
-  };
-  const rounded = (_: string, value: unknown) => typeof value === "number" ? round(value) : value;
-  await Deno.mkdir(options.out.slice(0, Math.max(0, options.out.lastIndexOf("/"))) || ".", {
-    recursive: true,
-  });
-  await Deno.writeTextFile(`${options.out}.json`, JSON.stringify(result, rounded, 2) + "\n");
-  await Deno.writeTextFile(
-    `${options.out}.svg`,
-    chart(scores(rows, options.count), `Accuracy by rule, ${options.count} instances per task`),
-  );
-  Deno.stdout.writeSync(new TextEncoder().encode(table(rows)));
-}
-
-function scores(rows: readonly Row[], count: number): ModelScores[] {
-  return methods.map(({ label }) => ({
-    model: label,
-    scores: rows.filter(({ method }) => method === label).map((row) => ({
-      task: row.task,
-      right: row.accuracy * count,
-      count,
-      accuracy: row.accuracy,
-      low: row.low,
-      high: row.high,
-    })),
+  const base = outcomes.get(together[0]!.label)!;
+  return [...outcomes].map(([method, { right, tokens, passes, computed }]) => ({
+    task: task.name,
+    temperature,
+    method,
+    accuracy: shareOf(right),
+    minus_large: bootstrap(right.map((share, i) => share - base.right[i]!), `${name} ${method}`),
+    passes_per_token: ratio(passes, tokens, `${name} ${method} passes`),
+    computed_per_token: ratio(computed, tokens, `${name} ${method} computed`),
   }));
 }
 
-function table(rows: readonly Row[]): string {
-  const interval = ({ mean, low, high }: Estimate) =>
-    `${mean.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
-  const percent = ({ accuracy, low, high }: Row) =>
-    `${(100 * accuracy).toFixed(1)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
+/** A number per instance: the share of seeds, then sums over them. */
+interface Outcome {
+  readonly right: readonly number[];
+  readonly tokens: readonly number[];
+  /** Passes of the large model after which it gave a row, and tokens it computed beside the prompt. */
+  readonly passes: readonly number[];
+  readonly computed: readonly number[];
+}
+
+async function outcomeOf(
+  way: NamedWay,
+  { bench, task, temperature, seeds, tick }: {
+    readonly bench: Bench;
+    readonly task: Task;
+    readonly temperature: number;
+    readonly seeds: number;
+    readonly tick: () => void;
+  },
+): Promise<Outcome> {
+  const { large, small } = bench;
+  const drafted = way.strategy === "sample" ? {} : { draft: small.engine };
+  const runs = await overSeeds(instances(task, bench), seeds, async (sample, seed) => {
+    const { texts, result } = await run(way, {
+      models: { model: large.engine, ...drafted },
+      prompt: [sample.messages[0]],
+      sampling: { temperature },
+      cacheSalt: `${way.label} ${temperature} ${seed}`, // every run computes its prompt
+      seed,
+      maxTokens,
+    });
+    tick();
+    const { usage: { completionTokens: tokens }, meters, metrics } = result;
+    const { computedTokens, promptTokens } = meters["model"]!;
+    return {
+      right: +(texts[0] === sample.answer) / seeds,
+      tokens,
+      // The pass that computes the prompt gives the first token's row.
+      passes: metrics["calls_model"] ?? metrics["target_passes"] ?? tokens,
+      computed: Math.max(0, computedTokens - promptTokens),
+    };
+  });
+  const sums = (name: keyof Outcome) =>
+    runs.map((seeds) => seeds.reduce((sum, one) => sum + one[name], 0));
+  return {
+    right: sums("right"),
+    tokens: sums("tokens"),
+    passes: sums("passes"),
+    computed: sums("computed"),
+  };
+}
+
+/** One way on one task. */
+interface Row {
+  readonly task: string;
+  readonly temperature: number;
+  readonly method: string;
+  readonly accuracy: Estimate;
+  readonly "minus_large": Estimate;
+  readonly "passes_per_token": Estimate;
+  readonly "computed_per_token": Estimate;
+}
+
+const settingOf = ({ task, temperature }: Row) => `${task}, temperature ${temperature}`;
+
+function plot(rows: readonly Row[], { count, seeds }: Bench): string {
+  const labels = together.map(({ label }) => label);
+  const settings = [...new Set(rows.map(settingOf))];
+  return barChart({
+    title: `Right answers by rule, ${count} instances per task, ${seeds} seeds, 95 %`,
+    value: { name: "share of answers that are right", min: 0, max: 1 },
+    labels: settings,
+    series: labels.map((name) => ({
+      name,
+      bars: settings.map((setting) => {
+        const row = rows.find((row) => settingOf(row) === setting && row.method === name)!;
+        const { mean, low, high } = row.accuracy;
+        return { mean: Number(mean.toFixed(3)), low, high };
+      }),
+    })),
+  });
+}
+
+function tableOf(rows: readonly Row[]): string {
   return markdown([
     [
       "task",
+      "temperature",
       "method",
       "accuracy %",
+      "minus large alone, points",
       "large passes per token",
       "large tokens per token",
-      "time / large alone",
     ],
     ...rows.map((row) => [
       row.task,
+      `${row.temperature}`,
       row.method,
-      percent(row),
-      interval(row.passes_per_token),
-      interval(row.computed_per_token),
-      interval(row.time_against_large),
+      percent(row.accuracy),
+      percent(row.minus_large),
+      withInterval(row.passes_per_token),
+      withInterval(row.computed_per_token),
     ]),
   ]);
-}
-
-if (import.meta.main) {
-  const named = Deno.args.includes("--task")
-    ? []
-    : defaultTasks.flatMap((name) => ["--task", name]);
-  await qualityCollaboration(qualityOptions([...Deno.args, ...named], "quality-collaboration"));
 }
