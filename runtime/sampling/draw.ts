@@ -12,6 +12,7 @@
  */
 import { EngineError } from "../errors.ts";
 import type { Candidate, TokenId } from "../model.ts";
+import type { SamplingParams } from "../sampling.ts";
 import { type Seed, tokenGumbel } from "../rng.ts";
 import { adjust, type DrawContext, isUnadjusted } from "./adjust.ts";
 import {
@@ -135,14 +136,42 @@ function bestOf(row: Float64Array): TokenId {
 /** The tokens a draw at temperature > 0 is among, with scores relative to the best, in scratch. */
 function survivorsOf(logits: Float32Array, context: DrawContext): Survivors {
   const row = adjusted(logits, context);
-  const best = row[bestOf(row)]!;
+  return filtered(row, undefined, row[bestOf(row)]!, context.sampling);
+}
+
+/**
+ * As a draw's own filters, on those of a row's tokens that a kernel has picked: what is not among
+ * them must be what the first filter that is on would drop.
+ *
+ * @param ids ascending
+ * @param logits of these tokens, nothing to be adjusted
+ * @param best the largest logit of the row
+ * @param sampling temperature > 0
+ * @returns in memory that the next draw overwrites
+ */
+export function filterPicked(
+  ids: Uint32Array,
+  logits: Float32Array,
+  best: number,
+  sampling: SamplingParams,
+): Survivors {
+  const room = scratch.row.length;
+  if (room < logits.length) scratch = createScratch(Math.max(logits.length, 2 * room));
+  return filtered(logits, ids, best, sampling);
+}
+
+function filtered(
+  row: Float64Array | Float32Array,
+  ids: Uint32Array | undefined,
+  best: number,
+  { temperature, topK, topP, minP, typicalP }: SamplingParams,
+): Survivors {
   const survivors: Survivors = scratch;
-  const { temperature, topK, topP, minP, typicalP } = context.sampling;
   let size = 0;
   for (let i = 0; i < row.length; i++) {
     const score = (row[i]! - best) / temperature;
     if (score === -Infinity) continue;
-    survivors.ids[size] = i;
+    survivors.ids[size] = ids === undefined ? i : ids[i]!;
     survivors.scores[size++] = score;
   }
   survivors.size = size;
@@ -162,7 +191,7 @@ const largestNoise = 22.9;
  * Arg max of score plus noise. Noise is only computed for tokens that could still win with the
  * largest noise there is.
  */
-function argMaxWithNoise(survivors: Survivors, seed: Seed, position: number): TokenId {
+export function argMaxWithNoise(survivors: Survivors, seed: Seed, position: number): TokenId {
   const { ids, scores, size } = survivors;
   let winner = -1;
   let highest = -Infinity;

@@ -5,6 +5,7 @@
 import type { Backend, KvPool, KvSupport } from "../../runtime/backend/backend.ts";
 import type { KvSignal } from "../../runtime/kv/policy.ts";
 import { attentionLaws } from "./_backend_attention.ts";
+import { drawLaws } from "./_backend_draws.ts";
 import { opLaws } from "./_backend_ops.ts";
 import { kvLaws } from "./_backend_kv.ts";
 import { signalLaws } from "./_backend_signals.ts";
@@ -67,6 +68,7 @@ export function testBackend(
     },
   };
   opLaws(context);
+  drawLaws(context);
   attentionLaws(context);
   if (readSignal !== undefined) signalLaws(context, readSignal);
   if (kv !== undefined) kvLaws(context, kv);

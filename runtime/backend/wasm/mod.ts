@@ -20,6 +20,7 @@ import { kvCopy, kvRecord, kvWrite } from "./kv.ts";
 import { pageBytesOf, WasmKvPool, wasmPool } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
 import { rope } from "./rope.ts";
+import { summariesOf } from "./row_summaries.ts";
 import { asRows, pickRows } from "./rows.ts";
 import type { Step } from "./step.ts";
 import { canShare, Team } from "./team.ts";
@@ -139,6 +140,10 @@ export function createWasmBackend(
       kvBytes: (layout, pages) => pages * pageBytesOf(layout),
     },
     view: (tensor) => view(wasmTensor("view", tensor, heap)),
+    summarise: (logits, vocab, asks) =>
+      team.computing(() =>
+        scope.run(() => summariesOf(step, wasmTensor("summarise", logits, heap), vocab, asks))
+      ),
     [Symbol.dispose]() {
       closed = true;
       team[Symbol.dispose]();

@@ -76,6 +76,7 @@ export const f32 = {
   load: load("f32", 0x2a),
   eq: binary("f32", "f32", "i32", 0x5b),
   gt: binary("f32", "f32", "i32", 0x5e),
+  ge: binary("f32", "f32", "i32", 0x60),
   sqrt: unary("f32", "f32", 0x91),
   add: binary("f32", "f32", "f32", 0x92),
   sub: binary("f32", "f32", "f32", 0x93),
@@ -88,6 +89,7 @@ export const f32 = {
 
 export const f64 = {
   const: (value: number): Expr<"f64"> => ({ type: "f64", code: [0x44, ...double(value)] }),
+  load: load("f64", 0x2b),
   sqrt: unary("f64", "f64", 0x9f),
   add: binary("f64", "f64", "f64", 0xa0),
   sub: binary("f64", "f64", "f64", 0xa1),
@@ -154,9 +156,14 @@ export const i32x4 = {
   splat: unary("i32", "v128", ...simd(0x11)),
   extractLane: lane("i32", 0x1b),
   extaddPairwiseI16x8S: vector1(0x7e),
+  /** The highest bit of every lane, lane 0's first. */
+  bitmask: unary("v128", "i32", ...simd(0xa4)),
   shl: shift(0xab),
   shrS: shift(0xac),
+  shrU: shift(0xad),
   eq: vector2(0x37),
+  leS: vector2(0x3d),
+  geS: vector2(0x3f),
   mul: vector2(0xb5),
   add: vector2(0xae),
   sub: vector2(0xb1),
@@ -187,6 +194,7 @@ export const f32x4 = {
   convertI32x4U: vector1(0xfb),
   eq: vector2(0x41),
   le: vector2(0x45),
+  ge: vector2(0x46),
   /** The same number in all lanes. */
   const: (value: number): Expr<"v128"> => f32x4.splat(f32.const(value)),
 };

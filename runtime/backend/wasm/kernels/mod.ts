@@ -5,6 +5,7 @@ import { moduleBytes } from "../emit/module.ts";
 import { attention } from "./attention.ts";
 import { add, swiglu } from "./elementwise.ts";
 import { interleave } from "./interleave.ts";
+import { keyCounts, keyMasses, weightSum } from "./key_buckets.ts";
 import { linear } from "./linear.ts";
 import { linearBlocks } from "./linear_blocks.ts";
 import { noiseScan } from "./noise_scan.ts";
@@ -13,6 +14,7 @@ import { quantize16, quantize8 } from "./quantize.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
 import { rowStats } from "./row_stats.ts";
+import { collect, groupMax, maskRow } from "./select.ts";
 
 /** The exported functions; parameters as each kernel's file says, addresses in bytes. */
 export interface Kernels {
@@ -31,6 +33,12 @@ export interface Kernels {
   readonly attention: NumberFunction;
   readonly rowStats: NumberFunction;
   readonly noiseScan: NumberFunction;
+  readonly groupMax: NumberFunction;
+  readonly collect: NumberFunction;
+  readonly maskRow: NumberFunction;
+  readonly weightSum: NumberFunction;
+  readonly keyCounts: NumberFunction;
+  readonly keyMasses: NumberFunction;
 }
 
 /** A kernel as JavaScript calls it. */
@@ -47,7 +55,8 @@ export interface KernelOptions {
 /** The bytes of the module. */
 export function kernelBytes({ relaxed, shared }: KernelOptions): Uint8Array<ArrayBuffer> {
   const always = [add, swiglu, rmsNorm, rope, interleave, linear, attention];
-  const sampling = [rowStats, noiseScan];
+  const selection = [groupMax, collect, maskRow, weightSum, keyCounts, keyMasses];
+  const sampling = [rowStats, noiseScan, ...selection];
   const integers = [quantize8, quantize16, packQ8, packQ4, ...linearBlocks(relaxed)];
   return moduleBytes([...always, ...sampling, ...integers], { shared });
 }
@@ -94,6 +103,12 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
   attention: "attention",
   rowStats: "row_stats",
   noiseScan: "noise_scan",
+  groupMax: "group_max",
+  collect: "collect",
+  maskRow: "mask_row",
+  weightSum: "weight_sum",
+  keyCounts: "key_counts",
+  keyMasses: "key_masses",
 };
 
 /** All kernels, numbered for threads. */

@@ -11,7 +11,7 @@ const M0 = 0xd2511f53, M1 = 0xcd9e8d57, W0 = 0x9e3779b9, W1 = 0xbb67ae85;
 const ROUNDS = 10;
 
 /*
- * noise_scan: the next tokens that may have the largest score plus Gumbel noise.
+ * noise_scan: the next tokens from `lowest` up that may have the largest score plus Gumbel noise.
  *
  *   A token with score s = (x - max) / T and uniform number u beats M only if 1 - u <= e^(s - M),
  *   because its noise is -ln(-ln u) and 1 - e^-t <= t. No logarithm is needed to see that it does not.
@@ -32,6 +32,7 @@ export const noiseScan = kernel(
     count: "i32",
     max: "f32",
     inverse: "f32",
+    lowest: "f32",
     limit: "f32",
     position: "i32",
     key0: "i32",
@@ -45,21 +46,27 @@ export const noiseScan = kernel(
     // Complements of words are 2^32 (1 - u), less a half.
     const limit = f.local("v128", f32x4.splat(f32.mul(p.limit, f32.const(2 ** 32))));
     const end = f.local("i32", i32.and(p.count, i32.const(-SCAN_TOKENS)));
-    const at = f.local("i32", p.from), found = f.local("v128");
+    const lowest = f.local("v128", f32x4.splat(p.lowest));
+    const at = f.local("i32", p.from), found = f.local("v128"), from = f.local("i32");
     const keys = roundKeys(f, p.key0, p.key1);
     f.loop(at, end, SCAN_TOKENS, () => {
-      const block = i32x4.add(i32x4.splat(i32.shrU(at, i32.const(2))), laneNumbers());
-      const words = transpose(f, philox(f, block, p.position, keys));
-      f.set(found, v128.zero);
-      for (const [lane, word] of words.entries()) {
-        const logits = v128.load(plus(p.x, i32.shl(at, i32.const(2))), 16 * lane);
-        const score = f32x4.mul(f32x4.sub(logits, max), inverse);
-        const bound = f32x4.mul(exponential(f, score, constants, "negative"), limit);
-        f.set(found, v128.or(found, f32x4.le(f32x4.convertI32x4U(v128.not(word)), bound)));
-      }
-      f.if(v128.anyTrue(found), () => {
-        f.store(p.out, at);
-        f.return();
+      f.set(from, plus(p.x, i32.shl(at, i32.const(2))));
+      const four = (i: number) => v128.load(from, 16 * i);
+      const kept = [0, 1, 2, 3].map((i) => f.local("v128", f32x4.ge(four(i), lowest)));
+      f.if(v128.anyTrue(kept.reduce<Expr<"v128">>((a, b) => v128.or(a, b), v128.zero)), () => {
+        const block = i32x4.add(i32x4.splat(i32.shrU(at, i32.const(2))), laneNumbers());
+        const words = transpose(f, philox(f, block, p.position, keys));
+        f.set(found, v128.zero);
+        for (const [i, word] of words.entries()) {
+          const score = f32x4.mul(f32x4.sub(four(i), max), inverse);
+          const bound = f32x4.mul(exponential(f, score, constants, "negative"), limit);
+          const mayWin = f32x4.le(f32x4.convertI32x4U(v128.not(word)), bound);
+          f.set(found, v128.or(found, v128.and(mayWin, kept[i]!)));
+        }
+        f.if(v128.anyTrue(found), () => {
+          f.store(p.out, at);
+          f.return();
+        });
       });
     });
     f.store(p.out, end);

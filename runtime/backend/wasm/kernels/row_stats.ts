@@ -1,14 +1,10 @@
-import { type Expr, f32, f32x4, f64, f64x2, i32, i32x4, i8x16, v128 } from "../emit/expr.ts";
+import { type Expr, f32, f32x4, f64, f64x2, i32, v128 } from "../emit/expr.ts";
 import { type Func, kernel, type Local } from "../emit/func.ts";
 import { largestLane, plus } from "./_exp.ts";
+import { highHalf, series } from "./_series.ts";
 
-/** Parts of a unit in the table of the exponential function, and its lowest argument. */
-export const EXP_STEPS = 32, EXP_LOWEST = -49;
 /** Where the results are in `out`. */
 export const STATS = { bytes: 24, best: 0, max: 4, sum: 8, weighted: 16 } as const;
-
-/** Lanes 2 and 3 moved to places 0 and 1. */
-const high = [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7];
 
 /*
  * row_stats: what can be read off a row of logits: its largest, and two sums over its distribution.
@@ -49,7 +45,7 @@ export const rowStats = kernel(
     f.set(at, x);
     f.loop(at, whole, 16, () => {
       f.set(four, v128.load(at));
-      for (const pair of [four, i8x16.shuffle(four, four, high)]) {
+      for (const pair of [four, highHalf(four)]) {
         const d = terms(e, pair);
         add(e, d, 0);
         add(e, d, 1);
@@ -84,39 +80,4 @@ function storeBest(
     });
   });
   f.loop(at, end, 4, () => check(0));
-}
-
-/**
- * Sets e to e^d in two lanes, 0 below {@link EXP_LOWEST}, and returns d = value - max, or where
- * that is lower EXP_LOWEST, for the low lanes of `values`.
- */
-function series(
-  f: Func,
-  max: Expr<"f32">,
-  table: Local<"i32">,
-): (e: Local<"v128">, values: Expr<"v128">) => Local<"v128"> {
-  const constant = (value: number) => f.local("v128", f64x2.const(value));
-  const most = f.local("v128", f64x2.splat(f64.promoteF32(max)));
-  const lowest = constant(EXP_LOWEST), steps = constant(-EXP_STEPS), part = constant(1 / EXP_STEPS);
-  const [one, half, six, twentyFourth, n120, n720] = [1, 1 / 2, 6, 1 / 24, 120, 720].map(constant);
-  const d = f.local("v128"), k = f.local("v128"), r = f.local("v128"), square = f.local("v128");
-  const base = f.local("v128"), clamped = f.local("v128");
-  return (e, values) => {
-    f.set(d, f64x2.sub(f64x2.promoteLowF32x4(values), most));
-    f.set(clamped, f64x2.pmax(d, lowest));
-    f.set(k, i32x4.truncSatF64x2SZero(f64x2.mul(clamped, steps)));
-    f.set(r, f64x2.add(clamped, f64x2.mul(f64x2.convertLowI32x4S(k), part)));
-    f.set(square, f64x2.mul(r, r));
-    const entry = (lane: number) => plus(table, i32.shl(i32x4.extractLane(k, lane), i32.const(3)));
-    f.set(base, f64x2.loadLane(entry(0), base, 0));
-    f.set(base, f64x2.loadLane(entry(1), base, 1));
-    const inner = f64x2.add(
-      f64x2.add(twentyFourth!, f64x2.div(r, n120!)),
-      f64x2.div(square, n720!),
-    );
-    const outer = f64x2.add(f64x2.add(half!, f64x2.div(r, six!)), f64x2.mul(square, inner));
-    f.set(e, f64x2.mul(base, f64x2.add(f64x2.add(one!, r), f64x2.mul(square, outer))));
-    f.set(e, v128.andnot(e, f64x2.lt(d, lowest)));
-    return clamped; // where it is not d, e is 0
-  };
 }

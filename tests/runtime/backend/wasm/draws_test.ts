@@ -1,7 +1,10 @@
 /** Draws by kernels against the reference sampler: the same tokens and numbers, to the bit. */
 import { assert, assertEquals } from "@std/assert";
 import type { Backend, Drawn, DrawSpec } from "../../../../runtime/backend/backend.ts";
-import { createWasmBackend } from "../../../../runtime/backend/wasm/mod.ts";
+import {
+  createWasmBackend,
+  type WasmBackendOptions,
+} from "../../../../runtime/backend/wasm/mod.ts";
 import { createRng, seedFrom } from "../../../../runtime/rng.ts";
 import { greedySampling, sampleRow, type SamplingParams } from "../../../../runtime/sampling.ts";
 
@@ -68,19 +71,89 @@ Deno.test("draw() leaves rows without a distribution to the host", async () => {
   assertEquals(drawn, [undefined, undefined, undefined]);
 });
 
-Deno.test("canDraw() leaves filters, masks, bias and penalties to the host", () => {
+Deno.test("canDraw() leaves bias, penalties, short masks and lone typical-p to the host", () => {
   using backend = createWasmBackend();
   const host: Partial<SamplingParams>[] = [
-    { topK: 5 },
-    { topP: 0.9 },
-    { minP: 0.1 },
     { typicalP: 0.9 },
     { logitBias: [[1, 2]] },
     { presencePenalty: 1 },
     { temperature: 0, repetitionPenalty: 1.1 },
+    { temperature: 1e-40 },
   ];
   for (const sampling of host) assert(!backend.canDraw!(spec(0, 0, sampling), 1000));
-  assert(!backend.canDraw!({ ...spec(0, 0, {}), mask: new Uint32Array(32) }, 1000));
+  assert(!backend.canDraw!({ ...spec(0, 0, {}), mask: new Uint32Array(31) }, 1000));
+  assert(backend.canDraw!({ ...spec(0, 0, {}), mask: new Uint32Array(32) }, 1000));
   assert(backend.canDraw!(spec(0, 0, {}), 1000));
-  assert(backend.canDraw!(spec(0, 0, { temperature: 0, topK: 5 }), 1000), "arg max anyway");
+  for (const filter of [{ topK: 5 }, { topP: 0.9 }, { minP: 0.1 }]) {
+    assert(backend.canDraw!(spec(0, 0, filter), 1000));
+    assert(backend.canDraw!(spec(0, 0, { ...filter, typicalP: 0.5 }), 1000), "few are left");
+  }
+});
+
+/** Logits spread like a language model's. */
+function bellRow(vocab: number, seed: number): Float32Array {
+  const rng = createRng(seedFrom(seed));
+  return Float32Array.from({ length: vocab }, () => {
+    const u = rng.next();
+    return 1.5 * Math.log((u + 1e-6) / (1 - u + 1e-6));
+  });
+}
+
+const filters: readonly Partial<SamplingParams>[] = [
+  {},
+  { topK: 40 },
+  { topK: 3000 },
+  { topK: 9000, topP: 0.8 },
+  { topP: 0.9 },
+  { topP: 0.97, temperature: 1.7 },
+  { minP: 0.05 },
+  { topK: 40, topP: 0.9, minP: 0.05, temperature: 0.8 },
+  { topK: 40, typicalP: 0.9 },
+  { temperature: 0 },
+];
+
+const modules: Readonly<Record<string, WasmBackendOptions>> = {
+  "the strict module": { relaxedSimd: false },
+  "the module for shared memory": { threads: 2, sharedWork: 0 },
+};
+
+for (const vocab of [2048, 32_003, 151_936]) {
+  Deno.test(`draw() from ${vocab} logits with filters gives the host's numbers and top tokens`, async () => {
+    const row = bellRow(vocab, vocab);
+    const draws = filters.flatMap((sampling, i) =>
+      [0, 3].map((topLogprobs) => ({
+        ...spec(0, 11 * i + topLogprobs, { ...sampling, seed: seedFrom(i) }),
+        topLogprobs,
+      }))
+    );
+    const expected = draws.map((draw) => {
+      const { token, logprob, entropy, top } = sampleRow(row, draw);
+      return { token, logprob, entropy, ...draw.topLogprobs > 0 ? { top } : {} };
+    });
+    for (const options of [{}, ...Object.values(modules)]) {
+      using backend = createWasmBackend(options);
+      assertEquals([...await drawAll(backend, [vocab, vocab], row, draws)], expected);
+    }
+  });
+}
+
+Deno.test("draw() leaves to the host what the order of additions could decide", async () => {
+  using backend = createWasmBackend();
+  const equal = Float32Array.from({ length: 64 }, (_, i) => i < 32 ? 1 : 1 - 2 ** -23);
+  const total = sampleRow(equal, { ...spec(0, 0, {}), topLogprobs: 0 });
+  assert(total.entropy > 4, "nearly even");
+  const half = equal.reduce((sum, x, i) => sum + (i < 32 ? Math.exp(x - 1) : 0), 0);
+  const whole = equal.reduce((sum, x) => sum + Math.exp(x - 1), 0);
+  const draws = [half / whole, half / whole + 1e-9].map((topP) => spec(0, 0, { topP }));
+  const [close, clear] = await drawAll(backend, [64, 64], equal, draws);
+  assertEquals(close, undefined);
+  assertEquals(clear?.token, sampleRow(equal, { ...draws[1]!, topLogprobs: 0 }).token);
+});
+
+Deno.test("draw() under a mask that leaves no possible token is the host's to refuse", async () => {
+  using backend = createWasmBackend();
+  const logits = Float32Array.from({ length: 64 }, (_, i) => i < 8 ? -Infinity : i);
+  const mask = Uint32Array.of(0xff, 0);
+  const draws = [0, 1].map((temperature) => ({ ...spec(0, 0, { temperature }), mask }));
+  assertEquals(await drawAll(backend, [64, 64], logits, draws), [undefined, undefined]);
 });
