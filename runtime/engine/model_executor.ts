@@ -1,6 +1,7 @@
 /** From a model's files to an executor in this thread. */
 import type { Backend } from "../backend/backend.ts";
 import { type GpuSettings, selectBackend } from "../backend/select.ts";
+import { DeviceLostError } from "../errors.ts";
 import { openSafetensors } from "../formats/safetensors.ts";
 import type { WeightSource } from "../formats/weights.ts";
 import { openWeightFiles } from "../model_files.ts";
@@ -72,7 +73,13 @@ async function open(
       executor: {
         info: executor.info,
         parameters: decoder.parameters,
-        execute: (batch) => executor.execute(batch),
+        execute: async (batch) => {
+          try {
+            return await executor.execute(batch);
+          } catch (error) {
+            throw await lossBehind(error, backend.lost);
+          }
+        },
         async [Symbol.asyncDispose]() {
           await executor[Symbol.asyncDispose]();
           backend[Symbol.dispose]();
@@ -83,6 +90,21 @@ async function open(
     backend[Symbol.dispose]();
     throw error;
   }
+}
+
+/** How long news of a lost device may be on its way after the errors it causes, in ms. */
+const newsMs = 200;
+
+/** The loss of the device that a failure comes from, if there is one; otherwise the failure. */
+async function lossBehind(error: unknown, lost: Promise<string> | undefined): Promise<unknown> {
+  if (!lost || error instanceof DeviceLostError) return error;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), newsMs);
+  });
+  const reason = await Promise.race([lost, silence]);
+  clearTimeout(timer);
+  return reason === undefined ? error : new DeviceLostError(reason);
 }
 
 /** Learned parts of KV policies, in the shape of the executor's options. */
