@@ -1,7 +1,9 @@
 """What the adapter trainers share: the frozen backbone, batches, optimiser, progress, export.
 
-The backbone is any Llama-shaped model in Hugging Face layout (`LlamaForCausalLM`, and `Qwen2ForCausalLM`
-without its biases): embedding, RMSNorm, half-split RoPE without scaling, grouped queries, SwiGLU.
+The backbone is a model in Hugging Face layout, of `LlamaForCausalLM`, `MistralForCausalLM`,
+`Qwen2ForCausalLM` or `Qwen3ForCausalLM`: embedding, RMSNorm, half-split RoPE (plain, linear or llama3
+scaling), grouped queries, SwiGLU, with biases and norms of queries and keys where the files have them.
+`golden.py` compares it with transformers' numbers.
 """
 
 import hashlib
@@ -17,6 +19,66 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+
+
+def read_config(config):
+    """config.json -> shape, or SystemExit naming what is not supported."""
+    if config["architectures"][0] not in ARCHITECTURES:
+        raise SystemExit(f"{config['architectures'][0]} is none of {', '.join(ARCHITECTURES)}")
+    heads = config["num_attention_heads"]
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return dict(layers=config["num_hidden_layers"], heads=heads, kv=config["num_key_value_heads"],
+                dim=config.get("head_dim") or config["hidden_size"] // heads, hidden=config["hidden_size"],
+                eps=config["rms_norm_eps"], theta=rope.get("rope_theta", config.get("rope_theta", 10000.0)), rope=rope,
+                # Longer rows would need the mask of a sliding window.
+                longest=config.get("sliding_window") if config.get("use_sliding_window", True) else None)
+
+
+def frequencies(c):
+    """Radians per position of each pair, scaled as the configuration says."""
+    f = c["theta"] ** (-np.arange(0, c["dim"], 2) / c["dim"])
+    rope = c["rope"]
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "linear":
+        return f / rope["factor"]
+    if kind == "llama3":
+        turns = rope["original_max_position_embeddings"] * f / (2 * np.pi)
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        smooth = np.clip((turns - low) / (high - low), 0, 1)
+        return f * ((1 - smooth) / rope["factor"] + smooth)
+    if kind != "default":
+        raise SystemExit(f"RoPE scaling {kind} is not supported")
+    return f
+
+
+def open_tensors(folder):
+    """-> get(name), f32 or None if there is no such tensor; one file or several, any float type."""
+    index = os.path.join(folder, "model.safetensors.index.json")
+    names = ["model.safetensors"]
+    if os.path.exists(index):
+        names = sorted(set(json.load(open(index, encoding="utf-8"))["weight_map"].values()))
+    files = [safe_open(os.path.join(folder, n), "flax") for n in names]
+    where = {key: f for f in files for key in f.keys()}
+    return lambda name: where[name].get_tensor(name).astype(jnp.float32) if name in where else None
+
+
+def build(get, c, tied):
+    """Named tensors -> weights; `get` returns None for what the model does not have."""
+    layers = []
+    for i in range(c["layers"]):
+        at = lambda name: get(f"model.layers.{i}.{name}")
+        L = dict(norm1=at("input_layernorm.weight"), norm2=at("post_attention_layernorm.weight"),
+                 qn=at("self_attn.q_norm.weight"), kn=at("self_attn.k_norm.weight"))
+        for short in "qkvo":
+            L |= {short: at(f"self_attn.{short}_proj.weight"), short + "_bias": at(f"self_attn.{short}_proj.bias")}
+        for short in ("gate", "up", "down"):
+            L |= {short: at(f"mlp.{short}_proj.weight"), short + "_bias": at(f"mlp.{short}_proj.bias")}
+        layers.append({k: x for k, x in L.items() if x is not None})
+    embed = get("model.embed_tokens.weight")
+    return dict(embed=embed, head=embed if tied else get("lm_head.weight"), norm=get("model.norm.weight"), layers=layers)
+
+
 def read_model(folder):
     """config.json and model.safetensors -> (weights, shape, fingerprint of the model).
 
@@ -24,25 +86,9 @@ def read_model(folder):
     little-endian f32: cheap for any size, the same for every file format, other for other weights.
     """
     config = json.load(open(os.path.join(folder, "config.json"), encoding="utf-8"))
-    heads = config["num_attention_heads"]
-    c = dict(layers=config["num_hidden_layers"], heads=heads, kv=config["num_key_value_heads"],
-             dim=config.get("head_dim") or config["hidden_size"] // heads, hidden=config["hidden_size"],
-             eps=config["rms_norm_eps"], theta=config["rope_theta"])
-    path = os.path.join(folder, "model.safetensors")
-    with safe_open(path, "numpy") as f:
-        get = lambda name: jnp.asarray(f.get_tensor(name).astype(np.float32))
-        embed = get("model.embed_tokens.weight")
-        head = embed if config.get("tie_word_embeddings") else get("lm_head.weight")
-        layers = []
-        for i in range(c["layers"]):
-            at = lambda name: get(f"model.layers.{i}.{name}.weight")
-            layers.append(dict(
-                norm1=at("input_layernorm"), norm2=at("post_attention_layernorm"),
-                q=at("self_attn.q_proj"), k=at("self_attn.k_proj"), v=at("self_attn.v_proj"),
-                o=at("self_attn.o_proj"), gate=at("mlp.gate_proj"), up=at("mlp.up_proj"),
-                down=at("mlp.down_proj")))
-        weights = dict(embed=embed, head=head, norm=get("model.norm.weight"), layers=layers)
-    norms = [weights["norm"], *(L["norm1"] for L in layers)]
+    c = read_config(config)
+    weights = build(open_tensors(folder), c, config.get("tie_word_embeddings", False))
+    norms = [weights["norm"], *(L["norm1"] for L in weights["layers"])]
     return weights, c, hashlib.sha256(b"".join(np.asarray(x, "<f4").tobytes() for x in norms)).hexdigest()
 
 
@@ -50,10 +96,14 @@ def rms(x, weight, eps):
     return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + eps) * weight
 
 
-def rotations(c, T, dim=None):
-    dim = dim or c["dim"]
-    angle = jnp.arange(T)[:, None] * c["theta"] ** (-jnp.arange(0, dim, 2) / dim)
+def rotations(c, T):
+    angle = jnp.arange(T)[:, None] * jnp.asarray(frequencies(c), jnp.float32)
     return jnp.cos(angle), jnp.sin(angle)
+
+
+def linear(L, name, x):
+    y = x @ L[name].T
+    return y + L[name + "_bias"] if name + "_bias" in L else y
 
 
 def rope(x, rotation):
@@ -71,15 +121,19 @@ def forward(w, c, tokens, mask=None, watch=None):
     and k [B, kvHeads, T, dim] after RoPE and the attention probabilities [B, kvHeads, group, T, T].
     """
     B, T = tokens.shape
+    if c["longest"] is not None and T > c["longest"]:
+        raise SystemExit(f"rows of {T} tokens are longer than the model's sliding window of {c['longest']}")
     H, K, D = c["heads"], c["kv"], c["dim"]
     rotation = rotations(c, T)
     causal = jnp.tril(jnp.ones((T, T)))
     x, seen = w["embed"][tokens], []
     for i, L in enumerate(w["layers"]):
         h = rms(x, L["norm1"], c["eps"])
-        split = lambda m, n: (h @ m.T).reshape(B, T, n, D).transpose(0, 2, 1, 3)
-        q = rope(split(L["q"], H), rotation).reshape(B, K, H // K, T, D)
-        k, v = rope(split(L["k"], K), rotation), split(L["v"], K)
+        split = lambda name, n: linear(L, name, h).reshape(B, T, n, D)
+        normed = lambda x, name: rms(x, L[name], c["eps"]) if name in L else x
+        turned = lambda x: rope(x.transpose(0, 2, 1, 3), rotation)
+        q = turned(normed(split("q", H), "qn")).reshape(B, K, H // K, T, D)
+        k, v = turned(normed(split("k", K), "kn")), split("v", K).transpose(0, 2, 1, 3)
         visible = causal if mask is None else causal * mask(i, h, k)
         visible = visible[:, :, None] if visible.ndim == 4 else visible
         score = jnp.einsum("bkgtd,bksd->bkgts", q, k) * D**-0.5
@@ -91,9 +145,9 @@ def forward(w, c, tokens, mask=None, watch=None):
         if watch:
             seen.append(watch(i, h, q, k, probs))
         a = jnp.einsum("bkgts,bksd->btkgd", probs, v).reshape(B, T, H * D)
-        x = x + a @ L["o"].T
+        x = x + linear(L, "o", a)
         h = rms(x, L["norm2"], c["eps"])
-        x = x + (jax.nn.silu(h @ L["gate"].T) * (h @ L["up"].T)) @ L["down"].T
+        x = x + linear(L, "down", jax.nn.silu(linear(L, "gate", h)) * linear(L, "up", h))
     return rms(x, w["norm"], c["eps"]) @ w["head"].T, seen
 
 

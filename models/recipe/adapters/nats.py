@@ -111,7 +111,7 @@ def main(a):
 
     def batches():
         while True:
-            yield data.batch(*((1, 1024) if data.rng.random() < 0.15 else (a.batch, a.length)))
+            yield data.batch(*((1, a.long) if data.rng.random() < 0.15 else (a.batch, a.length)))
 
     params = common.fit(params, make_loss(w, c, a.window, a.weight), batches(), a.steps, 1e-2)
     tensors = {f"nats.layers.{i}.router.weight": p for i, p in enumerate(params)}
@@ -130,6 +130,7 @@ if __name__ == "__main__":
     p.add_argument("--steps", type=int, default=400)
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--length", type=int, default=288)
+    p.add_argument("--long", type=int, default=1024, help="length of the single rows that some steps take")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only-recall", action="store_true", help="for the transfer test: no other task")
     main(p.parse_args())

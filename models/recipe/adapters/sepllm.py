@@ -26,7 +26,8 @@ STAGES = ((64, 16, .3), (128, 8, .3), (288, 4, .4))
 MARKS = set(b"., ?!;:\n\t\r")
 HF = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
       "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-      "norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
+      "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "qn": "self_attn.q_norm",
+      "kn": "self_attn.k_norm"}
 
 
 def separators(folder):
@@ -119,7 +120,9 @@ def write(params, a):
             shutil.copy(os.path.join(a.model, name), a.out)
     out = {"model.embed_tokens.weight": params["embed"], "model.norm.weight": params["norm"]}
     for i, layer in enumerate(params["layers"]):
-        out |= {f"model.layers.{i}.{HF[k]}.weight": v for k, v in layer.items()}
+        for k, v in layer.items():
+            name, part = (k[:-5], "bias") if k.endswith("_bias") else (k, "weight")
+            out[f"model.layers.{i}.{HF[name]}.{part}"] = v
     save_file({k: np.asarray(v).astype(np.float16) for k, v in out.items()},
               os.path.join(a.out, "model.safetensors"),
               {"format": "pt", "kv_policy": json.dumps(dict(name="sepllm", sinks=a.sinks, window=a.window))})
