@@ -1,10 +1,12 @@
 /**
  * The probe: small problems with known answers, run before a GPU is trusted. Matrices in every format,
- * a step of rotation, storing and attention, and norms and gates are compared with the reference.
+ * a step of rotation, storing and attention, norms and gates are compared with the reference, draws
+ * with the host's.
  */
 import { createRng, seedFrom } from "../../rng.ts";
 import type { AttentionRow, Backend, DType, Ops, Tensor } from "../backend.ts";
 import { createCpuBackend } from "../cpu/mod.ts";
+import { probeDraws } from "./probe_draws.ts";
 
 /** Largest error relative to the largest value; weights are the same numbers in every format. */
 const TOLERANCE = 1e-4;
@@ -16,7 +18,10 @@ type Problem = (
   denominator: number,
 ) => Promise<Float32Array>;
 
-const DEPTH = 64, WIDTH = 48, TOKENS = 3;
+const DEPTH = 64, WIDTH = 48;
+
+/** Few tokens and many: they go through different kernels. */
+const TOKENS = [3, 70];
 
 /** Fractions with this denominator; each block of 32 has a -1, so that its scale keeps them exact. */
 function weights(seed: number, denominator: number): Float32Array {
@@ -33,8 +38,8 @@ function values(seed: number, size: number): Float32Array {
   return Float32Array.from({ length: size }, () => 2 * rng.next() - 1);
 }
 
-const layer: Problem = async (backend, hold, denominator) => {
-  using x = backend.tensor("probe.x", [TOKENS, DEPTH], "f32", values(1, TOKENS * DEPTH));
+const layer = (tokens: number): Problem => async (backend, hold, denominator) => {
+  using x = backend.tensor("probe.x", [tokens, DEPTH], "f32", values(1, tokens * DEPTH));
   using gain = backend.tensor("probe.gain", [DEPTH], "f32", values(2, DEPTH));
   using bias = backend.tensor("probe.bias", [WIDTH], "f32", values(3, WIDTH));
   using gate = hold(weights(4, denominator));
@@ -94,19 +99,22 @@ export async function probe(backend: Backend): Promise<string | undefined> {
   try {
     for (const dtype of ["f32", "f16", "q8", "q4"] as const) {
       const denominator = dtype === "q8" ? 127 : 8;
-      const expected = await layer(reference, held(reference, "f32"), denominator);
-      const error = difference(
-        await layer(backend, held(backend, dtype), denominator),
-        expected,
-      );
-      if (!(error <= TOLERANCE)) return `a layer in ${dtype} is off by ${error.toExponential(1)}`;
+      for (const problem of TOKENS.map(layer)) {
+        const expected = await problem(reference, held(reference, "f32"), denominator);
+        const error = difference(
+          await problem(backend, held(backend, dtype), denominator),
+          expected,
+        );
+        if (!(error <= TOLERANCE)) return `a layer in ${dtype} is off by ${error.toExponential(1)}`;
+      }
     }
     const f32 = held(backend, "f32");
     const error = difference(
       await attention(backend, f32, 1),
       await attention(reference, held(reference, "f32"), 1),
     );
-    return error <= TOLERANCE ? undefined : `attention is off by ${error.toExponential(1)}`;
+    if (!(error <= TOLERANCE)) return `attention is off by ${error.toExponential(1)}`;
+    return await probeDraws(backend);
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }

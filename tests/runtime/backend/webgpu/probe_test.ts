@@ -1,0 +1,78 @@
+/** The probe lets a right backend through and finds one that errs in a single kind of kernel. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Backend, Ops } from "../../../../runtime/backend/backend.ts";
+import { probe } from "../../../../runtime/backend/webgpu/mod.ts";
+import { createTestGpuBackend, testWithGpu } from "../../../_webgpu.ts";
+
+/** The backend, with some operations or members replaced. */
+function spoiled(
+  backend: Backend,
+  change: (ops: Ops) => Partial<Ops>,
+  members: Partial<Backend> = {},
+): Backend {
+  return new Proxy(backend, {
+    get(target, key) {
+      if (key in members) return members[key as keyof Backend];
+      if (key === "record") {
+        return <T>(build: (ops: Ops) => T) =>
+          target.record((ops) =>
+            build(
+              new Proxy(ops, {
+                get: (inner, name) =>
+                  change(inner)[name as keyof Ops] ?? Reflect.get(inner, name, inner),
+              }),
+            )
+          );
+      }
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+testWithGpu("probe() names what a device gets wrong", async () => {
+  using backend = createTestGpuBackend();
+  assertEquals(await probe(backend), undefined);
+  assertEquals(await probe(spoiled(backend, () => ({}))), undefined);
+  const cases: readonly [RegExp, Backend][] = [
+    [
+      /^a layer in f32 is off by/,
+      spoiled(backend, (ops) => ({ rmsNorm: (x, gain) => ops.rmsNorm(x, gain, 0.1) })),
+    ],
+    // Only products of many rows are wrong.
+    [
+      /^a layer in f32 is off by/,
+      spoiled(backend, (ops) => ({
+        linear: (x, weight, bias) =>
+          x.shape[0]! > 32 ? ops.linear(x, weight) : ops.linear(x, weight, bias),
+      })),
+    ],
+    [
+      /^attention is off by/,
+      spoiled(backend, (ops) => ({
+        attention: (q, pool, layer, rows, options) =>
+          ops.attention(q, pool, layer, rows, { ...options, scale: 0.3 }),
+      })),
+    ],
+    [
+      /^a draw is token \d+, not \d+$/,
+      spoiled(backend, () => ({}), {
+        drawn: async (result, draws) =>
+          (await backend.drawn!(result, draws)).map((one, i) =>
+            one && i === 4 ? { ...one, token: one.token ^ 1 } : one
+          ),
+      }),
+    ],
+    [
+      /^only \d+ of \d+ draws$/,
+      spoiled(backend, () => ({}), {
+        drawn: (_, draws) => Promise.resolve(draws.map(() => undefined)),
+      }),
+    ],
+  ];
+  for (const [expected, wrong] of cases) {
+    const said = await probe(wrong);
+    assert(said !== undefined, `nobody noticed what ${expected} should tell`);
+    assertMatch(said, expected);
+  }
+});
