@@ -13,6 +13,7 @@ import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
 import { type Draws, planDraws, readDraws } from "./device_draws.ts";
+import { readSummaries } from "./device_summaries.ts";
 import { resultOf, RunAhead } from "./run_ahead.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
@@ -165,6 +166,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
     readAll(backend, output.hidden),
   ]);
   // From here to the end nothing else runs, so that a view stays valid.
+  const told = owned && readSummaries(batch.rows, plan.logitStarts, backend, owned, runner.vocab);
   const logits = owned === undefined ? undefined : backend.view?.(owned) ?? copied;
   return {
     answers: batch.rows.map((row, r) =>
@@ -172,6 +174,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
         logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), padded)
           .map((logitRow) => logitRow.subarray(0, runner.vocab)),
         drawn: (want) => drawn?.get(want),
+        summaries: (want) => told?.get(want),
         hidden(layer, last) {
           const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
           return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());

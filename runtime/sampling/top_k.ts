@@ -71,8 +71,12 @@ export function topCandidates(logits: Float32Array, k: number, logNormalizer: nu
  */
 export function topK(logits: Float32Array, k: number): TopK {
   const { logNormalizer } = rowStats(logits);
-  const candidates = topCandidates(logits, k, logNormalizer);
-  if (candidates.length === logits.length) return { candidates, rest: 0 };
+  return withRest(topCandidates(logits, k, logNormalizer), logits.length);
+}
+
+/** The most likely of `vocab` tokens, and the probability they leave to the others. */
+export function withRest(candidates: readonly Candidate[], vocab: number): TopK {
+  if (candidates.length === vocab) return { candidates, rest: 0 };
   let covered = 0;
   for (const { logprob } of candidates) covered += Math.exp(logprob);
   return { candidates, rest: Math.max(0, 1 - covered) };

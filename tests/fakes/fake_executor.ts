@@ -88,6 +88,7 @@ function run(batch: Batch, memory: SlotMemory, options: FakeExecutorOptions): Ba
         hidden: (layer, last) => lastOf(states, last).map((state) => hiddenOf(state, layer)),
         signal: (want) => memory.signal(want),
         drawn: () => undefined,
+        summaries: () => undefined,
       });
     }),
   };
