@@ -28,6 +28,7 @@ export { jsonSchemaConstraint } from "./constraints/json/mod.ts";
 export { ConstraintTooComplexError, regexConstraint } from "./constraints/regex/mod.ts";
 export { createRng, forkSeed, type Rng, type Seed, seedFrom, tokenGumbel } from "./rng.ts";
 export {
+  allowedMass,
   argMax,
   entropy,
   expNonPositive,

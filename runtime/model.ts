@@ -110,6 +110,8 @@ export interface TextLogprob extends TextCandidate {
 export interface Sampled extends TokenLogprob {
   /** Entropy of the raw distribution in nats, where the model can tell. */
   readonly entropy?: number;
+  /** Probability of what the mask allowed, where it was asked for and the model can tell. */
+  readonly mass?: number;
   /** Text of this piece, for models whose tokens never cross the wire; `token` is -1 then. */
   readonly text?: string;
   /** How many tokens the text stands for. @default 1 */
@@ -135,6 +137,11 @@ export interface SampleOptions {
   readonly mask?: Uint32Array;
   /** How many most likely raw log-probabilities to return with the token. @default 0 */
   readonly topLogprobs?: number;
+  /**
+   * Whether to tell the probability of what the mask allows, at this temperature, before filters.
+   * @default false
+   */
+  readonly mass?: boolean;
 }
 
 /** Decoding by the model itself. */

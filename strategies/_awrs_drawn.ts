@@ -1,9 +1,8 @@
 /**
  * Tokens that the model draws by itself, freely or under a mask, where it can: the same ones that rows
- * would give, and cheaper. A row is only asked for where its mass is the weight; both asks share a step.
+ * would give, and cheaper. It tells what the mask allows, the weight, so that no row has to be read.
  */
-import type { Sampled, Session, Vocab } from "../runtime/mod.ts";
-import { allowedMass } from "./_awrs_law.ts";
+import { allowedMass, type Sampled, type Session, type Vocab } from "../runtime/mod.ts";
 import {
   complete,
   dead,
@@ -50,12 +49,10 @@ export function drawnUnderMask(
       const { bits, isEmpty, isComplete } = masker.mask(state);
       if (isEmpty) return ended(isComplete ? complete : dead);
       const isWeighed = isProper && place.sampling.temperature > 0;
-      const [drawn, row] = await Promise.all([
-        session.sample({ ...asked(place), mask: bits }).catch(unlessImpossible),
-        isWeighed ? session.logits() : undefined,
-      ]);
+      const drawn = await session.sample({ ...asked(place), mask: bits, mass: isWeighed })
+        .catch(unlessImpossible);
       if (!drawn) return ended(dead);
-      const mass = row ? allowedMass(row[0]!, bits, place) : 1;
+      const mass = isWeighed ? drawn.mass ?? await massOf(session, bits, place) : 1;
       const next = isStop(vocab, drawn) ? state : masker.advance(state, drawn.token);
       return told(drawn, Math.log(mass), next);
     },
@@ -67,6 +64,12 @@ export function drawnUnderMask(
 
 function asked({ sampling, seed, logprobs }: Place) {
   return { sampling: { ...sampling, seed }, topLogprobs: logprobs ?? 0 };
+}
+
+/** From a row, of models that do not tell it with the draw. */
+async function massOf(session: DrawingSession, mask: Uint32Array, place: Place): Promise<number> {
+  const [row] = await session.logits();
+  return allowedMass(row!, mask, place);
 }
 
 /** The model gives none of the allowed tokens any probability. */

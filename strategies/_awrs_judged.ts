@@ -1,5 +1,5 @@
 /** Tokens found by asking a constraint about one at a time. */
-import type { TokenId } from "../runtime/mod.ts";
+import { allowedMass, type TokenId } from "../runtime/mod.ts";
 import {
   type Drawn,
   type Estimator,
@@ -10,7 +10,7 @@ import {
   type Urn,
 } from "./_awrs_estimators.ts";
 import { type Judge, Judges, pruningMask } from "./_awrs_judge.ts";
-import { allowedMass, isPossible, rankedLaw, stepLaw } from "./_awrs_law.ts";
+import { isPossible, rankedLaw, stepLaw } from "./_awrs_law.ts";
 import {
   complete,
   dead,

@@ -1,5 +1,6 @@
 /** How a particle gets its next token and what that is worth: the interface, and what sources share. */
 import {
+  allowedMass,
   type Constraint,
   logNormalizer,
   sampleRow,
@@ -10,7 +11,7 @@ import {
   topCandidates,
   type Vocab,
 } from "../runtime/mod.ts";
-import { allowedMass, isPossible, type LawContext } from "./_awrs_law.ts";
+import { isPossible, type LawContext } from "./_awrs_law.ts";
 
 /** Where a particle stands, besides its constraint. */
 export interface Place extends LawContext {

@@ -6,6 +6,7 @@ import { triesOf } from "./tries.ts";
 import { Budget } from "./regex/budget.ts";
 import { type ByteTrie, endsHere } from "./regex/byte_trie.ts";
 import { MaskCache } from "./regex/mask_cache.ts";
+import { Transitions } from "./transitions.ts";
 
 /** Reads texts byte by byte. States are values. */
 export interface ByteAutomaton<S> {
@@ -40,6 +41,7 @@ export interface FreeText<S> {
 export interface ByteConstraintLimits {
   /** Bytes followed for one mask or one token. */
   readonly maxMaskSteps: number;
+  /** Steps from token to token may take a quarter of it besides. */
   readonly cachedMaskBytes: number;
 }
 
@@ -58,7 +60,7 @@ export interface MaskedConstraint<S> extends Constraint<S> {
  *
  * @throws {ConstraintTooComplexError} from `mask` and `advance` where a limit is reached
  */
-export function byteConstraint<S>(
+export function byteConstraint<S extends object>(
   name: string,
   automaton: ByteAutomaton<S>,
   start: S,
@@ -68,9 +70,14 @@ export function byteConstraint<S>(
   const words = Math.ceil(vocab.size / 32);
   const tries = triesOf(vocab);
   const masks = new MaskCache(words, limits.cachedMaskBytes);
+  const transitions = new Transitions<S>(
+    (state) => automaton.key(state),
+    limits.cachedMaskBytes / 4,
+  );
   const canPause = (state: S) => tries.canSplit || automaton.isBoundary(state);
 
-  function advance(state: S, token: TokenId): S | undefined {
+  const advance = (state: S, token: TokenId) => transitions.after(state, token, step);
+  function step(state: S, token: TokenId): S | undefined {
     if (!tries.all.isText[token]) return undefined;
     const bytes = vocab.bytes(token);
     const budget = new Budget(limits.maxMaskSteps);
@@ -102,7 +109,7 @@ export function byteConstraint<S>(
     bits.set(shared);
     const judge = (token: TokenId) => {
       const word = token >> 5, bit = 1 << (token & 31);
-      if (advance(state, token) !== undefined) bits[word]! |= bit;
+      if (step(state, token) !== undefined) bits[word]! |= bit;
       else bits[word]! &= ~bit;
     };
     for (const text of exceptions) {

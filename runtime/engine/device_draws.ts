@@ -8,23 +8,27 @@ type SampleWant = Extract<Want, { readonly kind: "sample" }>;
 export type Draws = ReadonlyMap<SampleWant, DrawSpec>;
 
 /**
- * The draws of all rows; undefined if the backend makes none or logits are wanted for anything else,
- * since they then come to the host anyway.
+ * The draws of all rows. Undefined if there are none, or logits are wanted for anything else, since
+ * they then come to the host anyway; where the host can look at them (`view`), it does what is left.
  *
  * @param lastLogits per row, the number of its last token's row of logits
  */
 export function planDraws(
   rows: readonly Row[],
   lastLogits: readonly number[],
-  { canDraw }: Backend,
+  { canDraw, view }: Backend,
   vocab: number,
 ): Draws | undefined {
   if (canDraw === undefined) return undefined;
+  const isOnHost = view !== undefined;
   const draws = new Map<SampleWant, DrawSpec>();
   for (const [r, row] of rows.entries()) {
     for (const want of row.wants) {
       if (want.kind === "hidden" || want.kind === "signal") continue;
-      if (want.kind !== "sample" || want.topLogprobs > 0) return undefined;
+      if (want.kind !== "sample" || want.topLogprobs > 0 || (want.mass && !isOnHost)) {
+        if (isOnHost) continue;
+        return undefined;
+      }
       const draw = {
         row: lastLogits[r]!,
         position: positionOf(row),
@@ -33,8 +37,8 @@ export function planDraws(
         promptTokens: want.promptTokens,
         completionTokens: want.completionTokens,
       };
-      if (!canDraw(draw, vocab)) return undefined;
-      draws.set(want, draw);
+      if (canDraw(draw, vocab)) draws.set(want, draw);
+      else if (!isOnHost) return undefined;
     }
   }
   return draws.size === 0 ? undefined : draws;
@@ -45,7 +49,10 @@ export function positionOf(row: Row): number {
   return row.next ?? row.positions[row.positions.length - 1]! + 1;
 }
 
-/** What the draws came to, by want; undefined if one of them is for the host to make. */
+/**
+ * What the draws came to, by want. Those missing are for the host to make; undefined if there are such
+ * and the logits have to be read for it.
+ */
 export async function readDraws(
   backend: Backend,
   draws: Draws,
@@ -55,8 +62,8 @@ export async function readDraws(
   const drawn = new Map<Want, Drawn>();
   for (const [i, want] of [...draws.keys()].entries()) {
     const one = found[i];
-    if (one === undefined) return undefined;
-    drawn.set(want, one);
+    if (one !== undefined) drawn.set(want, one);
+    else if (backend.view === undefined) return undefined;
   }
   return drawn;
 }

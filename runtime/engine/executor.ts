@@ -126,6 +126,8 @@ export type Want =
     readonly sampling: SamplingParams;
     readonly mask?: Uint32Array;
     readonly topLogprobs: number;
+    /** Whether the answer tells what the mask allows. @default false */
+    readonly mass?: boolean;
     /** Tokens before and in the completion, for penalties; empty when no penalty is on. */
     readonly promptTokens: readonly TokenId[];
     readonly completionTokens: readonly TokenId[];
@@ -155,6 +157,8 @@ export type Answer =
     readonly logprob: number;
     readonly top: readonly Candidate[];
     readonly entropy: number;
+    /** Probability of what the mask allows. */
+    readonly mass?: number;
   }
   | {
     readonly kind: "topk";

@@ -14,7 +14,7 @@ export interface Asked {
 
 /** @throws {RangeError} if the session is empty, or topLogprobs is not a count */
 export function sampleSpec(asked: Asked, options: SampleOptions): AskSpec {
-  const { sampling, mask, topLogprobs = 0 } = options;
+  const { sampling, mask, topLogprobs = 0, mass = false } = options;
   requireCount("topLogprobs", topLogprobs, 0);
   const { tokens, promptLength } = asked;
   const needsTokens = hasPenalties(sampling);
@@ -27,7 +27,7 @@ export function sampleSpec(asked: Asked, options: SampleOptions): AskSpec {
       promptTokens: needsTokens ? tokens.slice(0, promptLength) : [],
       completionTokens: needsTokens ? tokens.slice(promptLength) : [],
       // Callers use one buffer for many masks.
-      ...mask === undefined ? {} : { mask: mask.slice() },
+      ...mask === undefined ? {} : { mask: mask.slice(), ...mass && { mass } },
     },
   };
 }

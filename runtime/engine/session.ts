@@ -103,8 +103,8 @@ export class EngineSession implements Session {
 
   sample(options: SampleOptions): Promise<Sampled> {
     return this.#ask((asked) => sampleSpec(asked, options), (answer) => {
-      const { token, logprob, top, entropy } = expectKind(answer, "sample");
-      return { token, logprob, top, entropy };
+      const { kind: _, ...sampled } = expectKind(answer, "sample");
+      return sampled;
     });
   }
 

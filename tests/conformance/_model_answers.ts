@@ -1,7 +1,13 @@
 /** Laws of answers: all asks describe one distribution. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { greedySampling, logSoftmax, type SamplingParams, seedFrom } from "../../runtime/mod.ts";
-import { entropy } from "../../runtime/sampling.ts";
+import {
+  argMax,
+  greedySampling,
+  logSoftmax,
+  type SamplingParams,
+  seedFrom,
+} from "../../runtime/mod.ts";
+import { entropy, sampleRow } from "../../runtime/sampling.ts";
 import type { DefineLaw, LawModel } from "./language_model.ts";
 
 const warm: SamplingParams = { ...greedySampling, temperature: 1, seed: seedFrom(7) };
@@ -124,6 +130,37 @@ export function answerLaws(law: DefineLaw): void {
     );
     assert(new Set(drawn.map(({ token }) => token)).size > 3);
   });
+
+  law(
+    "a masked draw is the likeliest allowed token with the noise, and tells what the mask allows",
+    async (context) => {
+      using session = context.open(context.tokens(9));
+      const [row] = await session.logits();
+      const vocab = row!.length;
+      const best = row![argMax(row!)]!;
+      for (const [step, keep] of [[1, 5], [2, 2], [3, 40]] as const) {
+        const mask = new Uint32Array(Math.ceil(vocab / 32));
+        for (let token = 0; token < vocab; token++) {
+          if (token * step % 41 < keep) mask[token >> 5]! |= 1 << (token & 31);
+        }
+        for (const temperature of [1, 0.7]) {
+          const sampling = { ...warm, temperature, seed: seedFrom(step) };
+          const { token, mass } = await session.sample({ sampling, mask, mass: true });
+          const shape = { promptTokens: [], completionTokens: [], position: session.length };
+          const expected = sampleRow(row!, { ...shape, sampling, mask, topLogprobs: 0 });
+          assertEquals(token, expected.token);
+          if (mass === undefined) continue; // not every model can tell
+          let all = 0, allowed = 0;
+          row!.forEach((logit, id) => {
+            const weight = Math.exp((logit - best) / temperature);
+            all += weight;
+            if ((mask[id >> 5]! >>> (id & 31) & 1) === 1) allowed += weight;
+          });
+          assertAlmostEquals(mass, allowed / all, 1e-6);
+        }
+      }
+    },
+  );
 
   law("the mask is respected, and may be reused once the ask is made", async (context) => {
     const words = Math.ceil(context.model.vocab!.size / 32);

@@ -13,7 +13,7 @@ import {
   type TopK,
   type Vocab,
 } from "../../runtime/mod.ts";
-import { entropy, logNormalizer, sampleRow, topK } from "../../runtime/sampling.ts";
+import { allowedMass, entropy, logNormalizer, sampleRow, topK } from "../../runtime/sampling.ts";
 import type { FakeEngine } from "./_engine.ts";
 
 /** What makes one fake different from another. */
@@ -110,17 +110,20 @@ export class FakeSession implements Session {
     }
   }
 
-  sample({ sampling, mask, topLogprobs = 0 }: SampleOptions): Promise<Sampled> {
-    return this.#ask(() =>
-      sampleRow(this.#row(this.length), {
+  sample({ sampling, mask, topLogprobs = 0, mass = false }: SampleOptions): Promise<Sampled> {
+    return this.#ask(() => {
+      const row = this.#row(this.length);
+      const context = {
         sampling,
         mask,
-        topLogprobs,
         promptTokens: this.#tokens.slice(0, this.#start.promptLength),
         completionTokens: this.#tokens.slice(this.#start.promptLength),
-        position: this.length,
-      })
-    );
+      };
+      return {
+        ...sampleRow(row, { ...context, topLogprobs, position: this.length }),
+        ...mass && mask ? { mass: allowedMass(row, mask, context) } : {},
+      };
+    });
   }
 
   topk(k: number, at?: At): Promise<readonly TopK[]> {
