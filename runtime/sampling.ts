@@ -49,7 +49,7 @@ export {
   type RowStats,
   rowStats,
 } from "./sampling/rows.ts";
-export { largest, topCandidates, topK } from "./sampling/top_k.ts";
+export { largest, topCandidates, topK, withRest } from "./sampling/top_k.ts";
 export { type DrawContext, hasPenalties } from "./sampling/adjust.ts";
 export { allowedMass } from "./sampling/mass.ts";
 export {

@@ -1,7 +1,7 @@
 /** From a row's logits and hidden states to the answers of its asks. */
-import type { Drawn } from "../backend/backend.ts";
+import type { Drawn, LogitsSummary } from "../backend/backend.ts";
 import { EngineError } from "../errors.ts";
-import { allowedMass, entropy, logNormalizer, sampleRow, topK } from "../sampling.ts";
+import { allowedMass, entropy, logNormalizer, sampleRow, topK, withRest } from "../sampling.ts";
 import { positionOf } from "./device_draws.ts";
 import type { Answer, Row, Want } from "./executor.ts";
 
@@ -13,6 +13,8 @@ export interface RowOutput {
   hidden(layer: number, last: number): readonly Float32Array[];
   /** What the device drew; rows whose samples are all there need no logits. */
   drawn(want: Want): Drawn | undefined;
+  /** What the device read off the logits of the tokens asked about, oldest first. */
+  summaries(want: Want): readonly LogitsSummary[] | undefined;
   /** What attention recorded about slots. */
   signal(want: Extract<Want, { kind: "signal" }>): Float32Array;
 }
@@ -55,22 +57,30 @@ export function answerRow(row: Row, output: RowOutput): Answer[] {
 
 function answer(want: Want, row: Row, output: RowOutput): Answer {
   const rows = output.logits.slice(output.logits.length - logitsFor(want));
+  const told = output.summaries(want);
   switch (want.kind) {
     case "sample": {
       const drawn = output.drawn(want);
       const sampled = drawn !== undefined
-        ? { ...drawn, top: [] }
+        ? { ...drawn, top: drawn.top ?? [] }
         : sampleRow(rows[0]!, { ...want, position: positionOf(row) });
       return { kind: "sample", ...sampled, ...massOf(want, rows[0]!, sampled) };
     }
     case "topk":
-      return { kind: "topk", rows: rows.map((logits) => topK(logits, want.k)) };
+      return {
+        kind: "topk",
+        rows: told?.map(({ top }, i) => withRest(top, rows[i]!.length)) ??
+          rows.map((logits) => topK(logits, want.k)),
+      };
     case "logits":
       return { kind: "logits", rows: rows.map((logits) => logits.slice()) };
     case "entropy":
-      return { kind: "entropy", values: Float32Array.from(rows, entropy) };
+      return {
+        kind: "entropy",
+        values: Float32Array.from(told?.map(({ entropy }) => entropy) ?? rows.map(entropy)),
+      };
     case "score":
-      return { kind: "score", values: scores(rows, want.targets) };
+      return { kind: "score", values: scores(rows, want.targets, told) };
     case "hidden":
       return { kind: "hidden", rows: output.hidden(want.layer, want.last) };
     case "signal":
@@ -89,11 +99,15 @@ function massOf(
 }
 
 /** Log-probability of each target. @throws {RangeError} if one is not in the vocabulary */
-function scores(rows: readonly Float32Array[], targets: Uint32Array): Float32Array {
+function scores(
+  rows: readonly Float32Array[],
+  targets: Uint32Array,
+  summaries: readonly LogitsSummary[] | undefined,
+): Float32Array {
   return Float32Array.from(targets, (target, i) => {
     const logits = rows[i]!;
     const logit = logits[target];
     if (logit === undefined) throw new RangeError(`Token ${target} is not in the vocabulary`);
-    return logit - logNormalizer(logits);
+    return logit - (summaries?.[i]?.logNormalizer ?? logNormalizer(logits));
   });
 }

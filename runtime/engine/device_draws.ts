@@ -25,7 +25,7 @@ export function planDraws(
   for (const [r, row] of rows.entries()) {
     for (const want of row.wants) {
       if (want.kind === "hidden" || want.kind === "signal") continue;
-      if (want.kind !== "sample" || want.topLogprobs > 0 || (want.mass && !isOnHost)) {
+      if (want.kind !== "sample" || ((want.topLogprobs > 0 || want.mass) && !isOnHost)) {
         if (isOnHost) continue;
         return undefined;
       }
@@ -36,6 +36,7 @@ export function planDraws(
         mask: want.mask,
         promptTokens: want.promptTokens,
         completionTokens: want.completionTokens,
+        topLogprobs: want.topLogprobs,
       };
       if (canDraw(draw, vocab)) draws.set(want, draw);
       else if (!isOnHost) return undefined;
