@@ -1,6 +1,12 @@
 // deno-lint-ignore-file camelcase -- names as in the results
 /** What `bench/results/kv.json` holds, and the README's table of it. */
 
+/** One cell of a task's grid. */
+export interface CellRow {
+  readonly right: number;
+  readonly asked: number;
+}
+
 /** One policy at one share, over all seeds. */
 export interface Row {
   readonly task: string;
@@ -18,6 +24,8 @@ export interface Row {
   readonly high: number;
   /** Whether its 95 % interval lies above `streaming`'s at the same share (`story`: below). */
   readonly beats_streaming: boolean;
+  /** Of tasks with a grid. */
+  readonly cells?: Readonly<Record<string, CellRow>>;
 }
 
 /** What `<out>.json` holds. */

@@ -79,7 +79,6 @@ async function measure(adapter: string, file: string | undefined): Promise<void>
     const share = (task: string) => entry.ratios.length === 1 ? 1 : ratioOf(task);
     for (const task of all) {
       if (has(task.name) || !(values.task?.includes(task.name) ?? true)) continue;
-      if (task.name === "recall, question visible" && entry.family === "read") continue;
       const ratio = share(task.name);
       await keep(await measureTask(engine, task, entry, ratio, SEED, Number(values.count)));
     }

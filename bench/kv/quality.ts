@@ -64,7 +64,6 @@ function entriesAt(ratio: number): readonly Entry[] {
 
 async function measureRatio(task: KvTask, ratio: number, seed: number): Promise<void> {
   for (const entry of entriesAt(ratio)) {
-    if (task.question === "visible" && entry.family === "read") continue; // its prompt is dense
     if (has(task.name, entry.label, ratio, seed)) continue;
     if (performance.now() > until) Deno.exit(0);
     await keepPoint(path, points, await measureTask(engine, task, entry, ratio, seed, count));

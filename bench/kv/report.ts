@@ -1,5 +1,6 @@
 /**
- * From measured points to what is published: `<out>.json`, `<out>.svg` and the README's table.
+ * From measured points to what is published: `<out>.json`, `<out>.svg`, `<out>-passkey.svg` and the
+ * README's table.
  *
  *     deno run --allow-read --allow-write=bench/results bench/kv/report.ts [--points FILE] [--out bench/results/kv]
  */
@@ -7,7 +8,8 @@ import { parseArgs } from "node:util";
 import { wilson } from "../../models/evaluate.ts";
 import { bootstrap } from "../strategies/_quality.ts";
 import { figure } from "./_figure.ts";
-import { type KvReport, kvTable, type Row } from "./_table.ts";
+import { passkeyFigure } from "./_passkey_figure.ts";
+import { type CellRow, type KvReport, kvTable, type Row } from "./_table.ts";
 import type { Point } from "./_measure.ts";
 
 /** Points of all seeds together, with intervals. */
@@ -29,10 +31,20 @@ export function summarise(points: readonly Point[]): Row[] {
       seeds: group.length,
       asked,
       ...task === "story" ? perplexity(group[0]!, fullStory) : accuracy(group, asked),
+      ...group[0]!.cells === undefined ? {} : { cells: cellsOf(group) },
       beats_streaming: false,
     };
   });
   return rows.map((row) => ({ ...row, beats_streaming: beats(row, rows) }));
+}
+
+/** Cells of a grid over all seeds. */
+function cellsOf(group: readonly Point[]): Record<string, CellRow> {
+  const names = Object.keys(group[0]!.cells ?? {});
+  return Object.fromEntries(names.map((name) => {
+    const sum = (i: 0 | 1) => group.reduce((sum, { cells }) => sum + (cells?.[name]?.[i] ?? 0), 0);
+    return [name, { right: sum(0), asked: sum(1) }];
+  }));
 }
 
 function accuracy(group: readonly Point[], asked: number) {
@@ -81,6 +93,7 @@ if (import.meta.main) {
   };
   await Deno.writeTextFile(`${values.out}.json`, JSON.stringify(report, undefined, 1) + "\n");
   await Deno.writeTextFile(`${values.out}.svg`, figure(report.rows));
+  await Deno.writeTextFile(`${values.out}-passkey.svg`, passkeyFigure(report.rows));
   // deno-lint-ignore no-console
   console.log(kvTable(report));
 }

@@ -5,8 +5,8 @@
 AttentionPredictor (arXiv 2502.04077): the last `history` attention rows, block maxima along the keys,
 are an image [history, blocks]; conv 3x3 (1 -> 16), conv 3x3 (16 -> 32), mean over time, conv 1 (32 -> 1)
 forecast the next row: 4,833 weights for all layers and heads. One row per KV head here (mean over its
-query heads), layers from 1 on. Half of the images have sparse rows as decoding will see them, a third
-have fewer rows than `history`, as after a short prompt.
+query heads), layers from 1 on. Half of the images have sparse rows as decoding will see them, and half
+begin with copies of a mean row, as the gateway's do where the prompt's rows stand.
 
 Where we differ: what is forecast is a ranking, so the loss is the cross-entropy between the next row,
 normalised over the candidate blocks, and the softmax of the scores (squared error of probabilities
@@ -77,6 +77,7 @@ class Rows:
                            else rng.integers(batch["length"][b] - low))
                 layer, head = rng.integers(rows.shape[1]), rng.integers(rows.shape[2])
                 past, nxt = rows[b, layer, head, t - a.history:t].copy(), rows[b, layer, head, t]
+                mean = probs[b, layer, head, t - a.history:t].mean(0).reshape(nb, a.block).max(1)
                 candidates = np.zeros(nb)
                 candidates[a.sinks // a.block:(t - a.window) // a.block] = 1
                 if rng.random() < .5:  # rows as sparse decoding leaves them, every fifth one true
@@ -85,8 +86,8 @@ class Rows:
                     np.put_along_axis(sparse, keep, np.take_along_axis(past, keep, 1), 1)
                     true = (np.arange(a.history) + rng.integers(5)) % 5 == 0
                     past = np.where(true[:, None], past, sparse)
-                if rng.random() < .33:  # a history that has only begun
-                    past[:rng.integers(1, a.history)] = 0
+                if rng.random() < .5:  # soon after the prompt, whose rows count as their mean
+                    past[:rng.integers(1, a.history)] = mean
                 image[at], target[at], open_[at] = past * candidates, nxt * candidates, candidates
                 answer[at] = batch["learn"][b][t] > 0
                 at += 1
@@ -129,11 +130,15 @@ def main(a):
     rows = Rows(w, c, common.Data(a.data, MIX, a.seed), a)
 
     def batches():
-        pool = None
+        """From a pool of images; every eighth step some new ones take the oldest ones' places."""
+        size, new = 1536, 256
+        pool, _ = rows.draw(size)
         for step in range(10**9):
-            if step % 8 == 0:
-                pool, _ = rows.draw(1024)
-            pick = rows.data.rng.integers(1024, size=256)
+            if step % 8 == 7:
+                at = step // 8 * new % size
+                for name, x in rows.draw(new)[0].items():
+                    pool[name][at:at + new] = x
+            pick = rows.data.rng.integers(size, size=256)
             yield {k: x[pick] for k, x in pool.items()}
 
     params = common.fit(init(a.seed), loss, batches(), a.steps, 2e-3)

@@ -5,9 +5,9 @@
  *
  * Source: https://arxiv.org/abs/2502.04077, algorithm of its section 4. Where we differ: one choice per
  * KV head (the mean row of its query heads); every `calibrate_every`-th step attends to everything and
- * its output is the full one; the history starts with the prompt's last row, not with its last
- * `history` rows; and the forecast may be the mean of the rows or the last row, its natural rivals,
- * which need no training.
+ * its output is the full one; the history starts with the mean of the prompt's last `history` rows,
+ * as often as there are rows, and its last row, not with those rows themselves; and the forecast may
+ * be the mean of the rows or the last row, its natural rivals, which need no training.
  */
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
@@ -61,12 +61,12 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
   family: "read-sparsity",
   lossless: false,
   granularity: "kv-head",
-  signals: ["attention-last"],
+  signals: ["attention-last", "attention-sum"],
   params,
-  schedule: (_, __, promptLength) => ({
+  schedule: ({ history }, __, promptLength) => ({
     prompt: Infinity,
     decode: 1,
-    recordFrom: Math.max(0, promptLength - 1),
+    recordFrom: Math.max(0, promptLength - history),
   }),
   check: (params, model) => void forecastOf(params, model),
   init: (layout, params, model) => ({
@@ -77,13 +77,17 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
     groups: [],
   }),
   fork: (state) => state,
-  plan(state, { groups }) {
+  plan(state, { groups, promptLength }) {
     const steps = state.steps + 1;
     const isTrue = steps % state.params.calibrate_every === 0;
+    const isFirst = state.groups.length === 0;
     const next = groups.map((group, i) =>
-      group.layers[0] < state.params.dense_layers
-        ? dense
-        : nextHistory(state, group, state.groups[i], isTrue)
+      group.layers[0] < state.params.dense_layers ? dense : nextHistory(
+        state,
+        group,
+        isFirst ? promptHistory(state, group, promptLength) : state.groups[i],
+        isTrue,
+      )
     );
     const edits = next.map(({ read }, group): KvEdit => ({ op: "read", group, slots: read }));
     return { state: { ...state, steps, groups: next }, edits };
@@ -109,6 +113,19 @@ function forecastOf(
     );
   }
   return network(data.tensors, history);
+}
+
+/** All rows but the last of a prompt's end, each as their mean; undefined without any. */
+function promptHistory(
+  { params: { block, history }, heads }: State,
+  group: KvGroup,
+  promptLength: number,
+): History | undefined {
+  const count = Math.min(history, promptLength);
+  if (count < 2) return undefined;
+  const mean = group.signal("attention-sum").map((sum) => sum / count);
+  const row = blockMaxima(mean, undefined, block, heads);
+  return { rows: Array.from({ length: count - 1 }, () => row), read: undefined };
 }
 
 /** Takes the group's newest attention row in, and chooses what the next row reads. */

@@ -75,6 +75,29 @@ Deno.test("attention-predictor reads everything below its budget", () => {
   assertEquals(reads({ budget: 32 }, [Array(32).fill(0.1)]), [undefined]);
 });
 
+Deno.test("attention-predictor begins with the mean of the prompt's last rows", () => {
+  // The last row looks at block 2 (slots 8 to 11), the rows of the prompt's end at block 4.
+  const last = Array.from({ length: 32 }, (_, i) => i === 9 ? 0.9 : 0);
+  const sums = last.map((_, i) => i === 17 ? 3 : 0);
+  const signal = (name: string) => Float32Array.from(name === "attention-last" ? last : sums);
+  const group: KvGroup = { ...groupOf(last), signal, signalOf: signal };
+  const chosen = (promptLength: number) => {
+    const params = attentionPredictor.params.parse({
+      "budget": 12,
+      "sinks": 4,
+      "window": 4,
+      "history": 4,
+      "dense_layers": 0,
+    });
+    const state = attentionPredictor.init(layout, params);
+    const view = { committed: 32, promptLength, tokens: [], groups: [group] };
+    const [edit] = attentionPredictor.plan(state, view).edits;
+    return edit?.op === "read" ? [...edit.slots ?? []].slice(4, 8) : undefined;
+  };
+  assertEquals(chosen(32), [16, 17, 18, 19]); // 3 * 3 / 4 against 0.9
+  assertEquals(chosen(1), [8, 9, 10, 11]);
+});
+
 Deno.test("attention-predictor leaves the first dense_layers layers alone", () => {
   const row = Array(32).fill(0.1);
   const params = { budget: 12, sinks: 4, window: 4 };
