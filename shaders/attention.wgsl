@@ -8,7 +8,8 @@
 //           sum of exponentials; step_data as runtime/backend/webgpu/row_table.ts lays it out.
 // Types     f32.
 // Bindings  0 params, 1 q, 2 keys, 3 values, 4 step_data, 5 y, 6 stats
-// Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces)
+// Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces). All tokens or chosen ones;
+//           parts of SPLIT lie by the number of the token among them
 // Limits    head_dim <= 256; tokens <= 65535; slots of a row <= 64 * 32768.
 // Order     visible slots in parts of 64 in the order of the page table. Within a part: dot products as four chains over quads of
 //           dimensions; maximum; sums over slots as one chain per dimension, of weights as four. Parts are joined one by one. Where pages lie, how a prompt was
@@ -30,6 +31,7 @@ struct Params {
   rows: u32, // word where the rows are
   pieces: u32, // parts of 64 slots there is room for, if SPLIT
   scale: f32,
+  chosen: u32, // word where the numbers of the tokens are, 0: all from the first one on
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -81,7 +83,10 @@ fn wide(sum: vec4f, w: f32, at: u32, left: u32) -> vec4f {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let head = group.x;
-  let token = group.y;
+  var token = group.y;
+  if (params.chosen != 0u) {
+    token = step_data[params.chosen + group.y];
+  }
   let kv_head = head / (params.heads / params.kv_heads);
   let row = params.rows + 6u * step_data[params.token_rows + token];
   let start = step_data[row];
@@ -206,7 +211,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       largest = joined;
     }
   }
-  let query_at = token * params.heads + head;
+  let query_at = select(token, group.y, SPLIT) * params.heads + head;
   let at = select(query_at, query_at * params.pieces + group.z, SPLIT);
   if (lane == 0u) {
     stats[at * 2u] = largest;

@@ -6,8 +6,8 @@
 // Shapes    mixed [tokens, heads, pieces, head_dim]; part_stats [tokens, heads, pieces, 2]; y [tokens, heads * head_dim];
 //           stats [tokens, heads, 2].
 // Types     f32.
-// Bindings  0 params, 1 mixed, 2 part_stats, 3 y, 4 stats
-// Dispatch  (heads, tokens, 1)
+// Bindings  0 params, 1 mixed, 2 part_stats, 3 step_data, 4 y, 5 stats
+// Dispatch  (heads, tokens, 1), the tokens that attention was given
 // Limits    head_dim <= 256; pieces <= 32768; tokens <= 65535.
 // Order     part by part in the order of the sequence: as attention without SPLIT, to the bit. Parts beyond a token's end have
 //           sum 0 and change nothing.
@@ -16,13 +16,15 @@ struct Params {
   heads: u32,
   head_dim: u32,
   pieces: u32,
+  chosen: u32, // word of step_data where the numbers of the tokens are, 0: all from the first one on
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> mixed: array<f32>;
 @group(0) @binding(2) var<storage, read> part_stats: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(3) var<storage, read> step_data: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 
 // e^v to about one unit in the last place; the built-in may be off by 3 + 2 |v| units.
 fn exp_exact(v: f32) -> f32 {
@@ -71,11 +73,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       largest = most;
     }
   }
-  if (lane == 0u) {
-    stats[query * 2u] = largest;
-    stats[query * 2u + 1u] = total;
+  var token = group.y;
+  if (params.chosen != 0u) {
+    token = step_data[params.chosen + group.y];
   }
-  let to = query * params.head_dim + lane;
+  let query_at = token * params.heads + group.x;
+  if (lane == 0u) {
+    stats[query_at * 2u] = largest;
+    stats[query_at * 2u + 1u] = total;
+  }
+  let to = query_at * params.head_dim + lane;
   if (lane < params.head_dim) {
     y[to] = joined.x / total;
   }

@@ -4,6 +4,7 @@ import advanceSource from "./advance.wgsl" with { type: "text" };
 import attentionSource from "./attention.wgsl" with { type: "text" };
 import attentionMergeSource from "./attention_merge.wgsl" with { type: "text" };
 import attentionSignalsSource from "./attention_signals.wgsl" with { type: "text" };
+import attentionTileSource from "./attention_tile.wgsl" with { type: "text" };
 import embedF16Source from "./embed_f16.wgsl" with { type: "text" };
 import embedF32Source from "./embed_f32.wgsl" with { type: "text" };
 import embedQ4Source from "./embed_q4.wgsl" with { type: "text" };
@@ -69,12 +70,17 @@ export const advance = defineKernel("advance", advanceSource, {
 export const attention = defineKernel("attention", attentionSource, {
   bindings: "params q keys values step_data y* stats*",
   params:
-    "heads kv_heads head_dim quads page_size slots layer home token_rows rows pieces scale:f32",
+    "heads kv_heads head_dim quads page_size slots layer home token_rows rows pieces scale:f32 chosen",
   overrides: { SPLIT: [0, 1] },
 });
 export const attentionMerge = defineKernel("attention_merge", attentionMergeSource, {
-  bindings: "params mixed part_stats y* stats*",
-  params: "heads head_dim pieces",
+  bindings: "params mixed part_stats step_data y* stats*",
+  params: "heads head_dim pieces chosen",
+});
+export const attentionTile = defineKernel("attention_tile", attentionTileSource, {
+  bindings: "params q keys values step_data y* stats*",
+  params: "heads kv_heads head_dim quads page_size slots layer home rows tiles scale:f32",
+  overrides: { WIDE: [1, 2, 4] },
 });
 export const attentionSignals = defineKernel("attention_signals", attentionSignalsSource, {
   bindings: "params q keys stats step_data record*",

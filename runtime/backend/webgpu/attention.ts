@@ -5,6 +5,7 @@ import type { KvSignal } from "../../kv/policy.ts";
 import type { AttentionRow, CopyOptions } from "../backend.ts";
 import { requireDistinct } from "../cpu/kv_copy.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { attend, PART } from "./attend.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
 import { recordValues } from "./kv_record.ts";
@@ -16,10 +17,6 @@ import type { GpuTensor, Slice } from "./tensor.ts";
 
 type Slots = readonly (readonly Uint32Array[])[];
 
-/** Slots that one workgroup takes at a time; as in attention.wgsl. */
-const PART = 64;
-/** Parts from which on they are spread over workgroups. Both ways give the same bits. */
-const SPLIT_FROM = 8;
 const LARGEST_HEAD = 256;
 /** Steps of one loop at most: some drivers end longer ones. */
 const MOST_PARTS = 32_768;
@@ -156,7 +153,7 @@ export function attention(
   rows: readonly AttentionRow[],
   { scale, signals }: AttentionOptions,
 ): GpuTensor {
-  const { kvHeads, headDim, pageSize } = pool.layout;
+  const { kvHeads, headDim } = pool.layout;
   const [tokens, width] = matrix("attention", q);
   const heads = width / headDim;
   if (!Number.isInteger(heads / kvHeads)) {
@@ -168,7 +165,6 @@ export function attention(
   if (headDim > LARGEST_HEAD) {
     throw new ShapeError("attention", `heads of ${headDim} are above ${LARGEST_HEAD}`);
   }
-  const keys = pool.keys(layer), values = pool.values(layer);
   const table = stage.tables.of(rows, pool, "attention");
   if (table.length > tokens) {
     throw new ShapeError("attention", `rows have ${table.length} tokens, q ${tokens}`);
@@ -179,40 +175,7 @@ export function attention(
   const from = q.target;
   const y = stage.slice("attention", q.shape);
   const stats = stage.slice("attention", [tokens, heads, 2]);
-  // Room by powers of two, so that a growing sequence keeps its bind groups for long.
-  const parts = 2 ** Math.ceil(Math.log2(Math.max(1, Math.ceil(table.mostSlots / PART))));
-  const splits = parts >= SPLIT_FROM;
-  const out = splits ? stage.slice("attention", [tokens, heads, parts, headDim]) : y;
-  const outStats = splits ? stage.slice("attention", [tokens, heads, parts, 2]) : stats;
-  const quads = pool.padded / 4;
-  stage.dispatch(
-    kernels.attention,
-    [
-      heads,
-      kvHeads,
-      headDim,
-      quads,
-      pageSize,
-      pool.slots,
-      layer,
-      pool.home(layer),
-      table.tokens,
-      table.rows,
-      splits ? parts : 1,
-      scale,
-    ],
-    [from, whole(keys), whole(values), stepData, all(out), all(outStats)],
-    [heads, table.length, splits ? parts : 1],
-    splits ? { SPLIT: 1 } : {},
-  );
-  if (splits) {
-    stage.dispatch(
-      kernels.attentionMerge,
-      [heads, headDim, parts],
-      [all(out), all(outStats), all(y), all(stats)],
-      [heads, table.length, 1],
-    );
-  }
+  attend(stage, pool, { layer, rows, table, heads, scale, q: from, y, stats });
   recordSignals(stage, pool, layer, rows, table, {
     signals,
     scale,
