@@ -35,7 +35,12 @@ export const params = z.strictObject({
     .describe("contrast: keep tokens with this share of the large model's best probability"),
   strength: z.number().min(0).max(2).default(1)
     .describe("proxy: how much of what tuning did to the small model is done to the large one"),
-  gamma: z.int().min(1).max(16).default(5).describe("speculative: proposals per round"),
+  gamma: z.int().min(1).max(16).default(5)
+    .describe("proposals per round; gated: deferrals that wait for one pass of the large model"),
+  ahead: z.int().min(0).max(64).default(0)
+    .describe(
+      "gated: most tokens that wait for the large model's pass; 0 = it draws at each deferral",
+    ),
   execution: z.enum(["auto", "step", "gated", "speculative"]).default("auto")
     .describe("which models run when; the output's law is the same"),
   bonus: z.enum(["alternate", "none"]).default("alternate")
@@ -66,8 +71,14 @@ export function isGated({ rule, execution }: CascadeParams): boolean {
     (execution === "auto" && ownRule(rule) !== undefined && rule !== "always");
 }
 
+/** Whether the large model draws tokens where the small one defers, and need not tell its laws. */
+export function isDrawn(params: CascadeParams): boolean {
+  return isGated(params) && params.ahead === 0;
+}
+
 /** @throws {StrategyParamError} for parameters that do not go together */
-export function checkParams({ rule, alpha, execution }: CascadeParams): void {
+export function checkParams(params: CascadeParams): void {
+  const { rule, alpha, execution, ahead } = params;
   const refuse = (param: string, detail: string): never => {
     throw new StrategyParamError(name, param, detail);
   };
@@ -77,5 +88,8 @@ export function checkParams({ rule, alpha, execution }: CascadeParams): void {
   if (isDifference && Math.abs(alpha) > 1) refuse("alpha", `${rule} takes -1 to 1, got ${alpha}`);
   if (execution === "gated" && !ownRule(rule)) {
     refuse("execution", `${rule} looks at the large model on every token: use step or speculative`);
+  }
+  if (ahead > 0 && !isGated(params)) {
+    refuse("ahead", "only where the small model speaks until it defers: a gated execution");
   }
 }

@@ -9,13 +9,13 @@ import {
 import { branchSeeds } from "./_branches.ts";
 import { Gated, generatingVoice, type LargeVoice, samplingVoice } from "./_collaboration_gated.ts";
 import { contrastRule, proxyRule } from "./_collaboration_logits.ts";
-import { type CascadeParams, isGated, ownRule } from "./_collaboration_params.ts";
+import { type CascadeParams, isDrawn, isGated, ownRule } from "./_collaboration_params.ts";
 import { type CascadeRule, positionRule, smallSpeaks, tokenRule } from "./_collaboration_rules.ts";
 import { chanceFrom } from "./_chance.ts";
 import { type Combination, weightedMean } from "./_combine.ts";
 import { createMasker, type Masker } from "./_constrain.ts";
 import { coupledDecider, ratioDecider } from "./_deciders.ts";
-import { Ensemble } from "./_ensemble.ts";
+import { Ensemble, type Framework } from "./_ensemble.ts";
 import type { CascadeContext } from "./speculative_cascade.ts";
 
 /** A completion under way, however it is executed. */
@@ -37,7 +37,7 @@ export interface Counts {
 export function openWorks(context: CascadeContext, counts: Counts): readonly Work[] {
   const { constraint, models, ignoreStop } = context;
   const masker = constraint && createMasker(constraint, models.draft.vocab!, ignoreStop);
-  return isGated(context.params)
+  return isDrawn(context.params)
     ? openGated(context, masker)
     : openEnsembles(context, masker, counts);
 }
@@ -95,8 +95,8 @@ function openEnsembles(
   counts: Counts,
 ): readonly Ensemble[] {
   const { models, prompt, params, sampling, constraint } = context;
-  const { gamma, execution, bonus, verify } = params;
-  const sessionOptions = { rollback: gamma + 4 };
+  const { gamma, verify } = params;
+  const sessionOptions = { rollback: Math.max(gamma, params.ahead) + 4 };
   const large = requireCapabilities(models.model, ["edit", "logits"]).session(
     prompt,
     sessionOptions,
@@ -112,7 +112,7 @@ function openEnsembles(
       decider: verify === "coupled"
         ? coupledDecider(seed)
         : ratioDecider(chanceFrom(context.rng.fork(i))),
-      framework: execution === "step" ? "plain" : bonus === "alternate" ? "alternate" : "naive",
+      framework: frameworkOf(params),
       // The small model drafts; where there is a tuned one, that is closer to the rule's law.
       proposer: roots.length - 1,
       gamma,
@@ -122,6 +122,15 @@ function openEnsembles(
       masker,
     })
   );
+}
+
+function frameworkOf(params: CascadeParams): Framework {
+  const { rule, alpha, margin, ahead, execution, bonus } = params;
+  if (isGated(params)) {
+    const own = ownRule(rule)!;
+    return { ahead, speaks: (row, shape) => smallSpeaks(own, row, { shape, alpha, margin }) };
+  }
+  return execution === "step" ? "plain" : bonus === "alternate" ? "alternate" : "naive";
 }
 
 /** The law of a rule; rows are in the order large, small, tuned. */
@@ -173,6 +182,7 @@ export function metricsOf(
       add("calls_draft", work.steps);
     }
     if (!(work instanceof Ensemble)) continue;
+    if (isGated(params)) add("deferrals", work.deferrals);
     for (const [i, role] of ["model", "draft", "tuned"].slice(0, work.voices.length).entries()) {
       const { calls, proposed, accepted } = work.voices[i]!;
       add(`calls_${role}`, calls);

@@ -22,7 +22,15 @@ import type { Decider } from "./_deciders.ts";
 import type { StopCheck } from "./strategy.ts";
 
 /** How the models work together. */
-export type Framework = "alternate" | "naive" | "plain";
+export type Framework = "alternate" | "naive" | "plain" | Gate;
+
+/** The proposer alone until its law defers; what it proposes from there on waits for the others. */
+export interface Gate {
+  /** Whether the proposer's own draw stands, by its row alone: the combination's law is then its own. */
+  readonly speaks: (row: Float32Array, shape: DrawShape) => boolean;
+  /** The others are asked once so many tokens wait, or `gamma` of those at which it deferred. */
+  readonly ahead: number;
+}
 
 /** Everything one completion depends on. */
 export interface EnsembleOptions {
@@ -56,6 +64,8 @@ interface Pending {
   readonly owner: number;
   /** The owner's law it was drawn with. */
   readonly law: Float64Array;
+  /** Whether the law may be another than the owner's. */
+  readonly isOpen: boolean;
   readonly mask: TokenMask | undefined;
   readonly after: Place;
 }
@@ -79,6 +89,8 @@ export class Ensemble implements Disposable {
   #place: Place;
   #pending: Pending[] = [];
   #reason: "stop" | "length" | undefined;
+  /** Decided tokens that were not their proposer's to decide; only counted where there is a gate. */
+  deferrals = 0;
 
   constructor(options: EnsembleOptions) {
     const { sessions, stops, masker } = options;
@@ -105,6 +117,7 @@ export class Ensemble implements Disposable {
       const mask = this.#mask(this.#place);
       if (mask?.isEmpty) return this.#finish(mask);
       if (framework === "plain") return await this.#drawTogether(mask);
+      if (typeof framework === "object") return await this.#gated(framework);
       await this.#turn(proposer);
       if (framework === "naive") await this.#askOthers(proposer);
     } else {
@@ -125,6 +138,31 @@ export class Ensemble implements Disposable {
     return [emitted];
   }
 
+  /** One token if the proposer speaks, otherwise as many as may wait for the others. */
+  async #gated({ speaks, ahead }: Gate): Promise<readonly TokenLogprob[]> {
+    const { proposer, gamma } = this.#options;
+    const voice = this.voices[proposer]!;
+    for (let open = 0; open < gamma && this.#pending.length < ahead;) {
+      if (this.#pending.length > 0 && !this.#mayPropose()) break;
+      await this.#ask(voice);
+      const isOwn = speaks(voice.rows.at(-1)!, this.#nextShape());
+      this.#propose(proposer, !isOwn);
+      if (isOwn && open === 0) return [this.#speak(voice)];
+      if (!isOwn) open++;
+    }
+    await this.#askOthers(proposer);
+    return this.#decide();
+  }
+
+  /** The only pending token is certain without the others. */
+  #speak(voice: Voice): TokenLogprob {
+    const head = this.#pending.shift()!;
+    const emitted = this.#logprobIn(head.token, () => voice.rows[0]!);
+    voice.accepted++;
+    this.#settle(head.token, head.after);
+    return emitted;
+  }
+
   /** Every other model computes its laws; none of them proposes. */
   async #askOthers(proposer: number): Promise<void> {
     await Promise.all(this.voices.map(async (voice, i) => {
@@ -136,7 +174,7 @@ export class Ensemble implements Disposable {
 
   /** A model computes its laws up to the end and proposes what comes next. */
   async #turn(index: number): Promise<void> {
-    const { proposer, gamma, decider } = this.#options;
+    const { proposer, gamma } = this.#options;
     const voice = this.voices[index]!;
     for (let i = 0; i < (index === proposer ? gamma : 1); i++) {
       if (i > 0 && !this.#mayPropose()) return;
@@ -145,15 +183,38 @@ export class Ensemble implements Disposable {
         voice.rows.length = this.#pending.length;
         return;
       }
-      const place = this.#pending.at(-1)?.after ?? this.#place;
-      const mask = this.#mask(place);
-      const before = [...this.#completion, ...this.#pending.map(({ token }) => token)];
-      const law = ownLaw(voice.rows.at(-1)!, this.#shape(mask, before));
-      const token = decider.draw(law, this.#prompt.length + before.length);
-      const after = this.#after(place, token);
-      this.#pending.push({ token, owner: index, law, mask, after });
-      voice.proposed++;
+      this.#propose(index, true);
     }
+  }
+
+  /** Draws a proposal from the model's last row. */
+  #propose(index: number, isOpen: boolean): void {
+    const voice = this.voices[index]!;
+    const place = this.#lastPlace;
+    const shape = this.#nextShape();
+    const law = ownLaw(voice.rows.at(-1)!, shape);
+    const position = this.#length + this.#pending.length;
+    const token = this.#options.decider.draw(law, position);
+    const mask = this.#mask(place);
+    this.#pending.push({
+      token,
+      owner: index,
+      law,
+      isOpen,
+      mask,
+      after: this.#after(place, token),
+    });
+    voice.proposed++;
+  }
+
+  /** Where the next proposal is drawn. */
+  #nextShape(): DrawShape {
+    const before = [...this.#completion, ...this.#pending.map(({ token }) => token)];
+    return this.#shape(this.#mask(this.#lastPlace), before);
+  }
+
+  get #lastPlace(): Place {
+    return this.#pending.at(-1)?.after ?? this.#place;
   }
 
   /** One pass over what the model has not computed: rows up to the one after the last proposal. */
@@ -175,6 +236,7 @@ export class Ensemble implements Disposable {
       const law = combination.law(rows, this.#shape(head.mask, this.#completion));
       const { kept, token } = decider.check(head.token, head.law, law, this.#length);
       decided.push(this.#logprob(token, rows));
+      if (head.isOpen) this.deferrals++;
       if (kept) this.voices[head.owner]!.accepted++;
       else this.#takeBack();
       this.#settle(token, kept ? head.after : undefined);
@@ -212,7 +274,7 @@ export class Ensemble implements Disposable {
   #mayPropose(): boolean {
     const { maxTokens } = this.#options;
     if (this.#completion.length + this.#pending.length >= maxTokens) return false;
-    const place = this.#pending.at(-1)?.after ?? this.#place;
+    const place = this.#lastPlace;
     return !place.ended && !this.#mask(place)?.isEmpty;
   }
 
@@ -247,9 +309,13 @@ export class Ensemble implements Disposable {
 
   /** Of the combination at temperature 1, not of one model. */
   #logprob(token: TokenId, rows: readonly Float32Array[]): TokenLogprob {
-    const { logprobs, combination } = this.#options;
+    return this.#logprobIn(token, () => this.#options.combination.raw(rows));
+  }
+
+  #logprobIn(token: TokenId, read: () => Float32Array): TokenLogprob {
+    const { logprobs } = this.#options;
     if (logprobs === undefined) return { token, logprob: 0, top: [] };
-    const row = combination.raw(rows);
+    const row = read();
     const normalizer = logNormalizer(row);
     const top = topCandidates(row, logprobs, normalizer);
     return { token, logprob: row[token]! - normalizer, top };

@@ -8,7 +8,10 @@
  * model decide the tokens of a set: `token-v1`, `token-v2`, `token-v3`. `mix`, `contrast` and `proxy`
  * (with a tuned small model as role `tuned`) combine laws or logits.
  * Execution. `step`: every model on every token. `gated` (chow, margin, never, always): the small model
- * alone until it defers; the large one needs no more than to continue tokens, so it may be an upstream.
+ * alone until it defers, then one token of the large one, and so on; the large one needs no more than to
+ * continue tokens, so it may be an upstream. With `ahead` the small model goes on past its deferrals, and
+ * one pass of the large one settles up to `gamma` of them: fewer passes, for which it has to tell its laws.
+ * Nothing that waits is output.
  * `speculative`: the small model drafts `gamma` tokens, one pass of the large one checks them against
  * the rule's law; with `bonus: alternate` the large model's next draw is a proposal of its own, checked
  * in turn, never output as it is. `auto`: gated where the rule allows it, otherwise speculative.
@@ -21,7 +24,7 @@
  * Cost: see above; one session per model and choice.
  */
 import { type Capability, requireCapabilities } from "../runtime/mod.ts";
-import { type CascadeParams, checkParams, isGated, name, params } from "./_collaboration_params.ts";
+import { type CascadeParams, checkParams, isDrawn, name, params } from "./_collaboration_params.ts";
 import { type Counts, metricsOf, openWorks } from "./_collaboration_works.ts";
 import { requireSameVocab } from "./_same_vocab.ts";
 import { defineStrategy, type StrategyContext, type StrategyDemand } from "./strategy.ts";
@@ -93,7 +96,7 @@ function requireLarge(
   { params, constraint }: StrategyDemand<CascadeParams>,
 ): void {
   const use = { strategy: name, role: "model" };
-  if (!isGated(params)) requireCapabilities(model, ["edit", "logits"], use);
+  if (!isDrawn(params)) requireCapabilities(model, ["edit", "logits"], use);
   else if (params.rule !== "never") {
     requireCapabilities(model, ["edit", constraint ? "sample" : "generate"], use);
   }

@@ -28,5 +28,7 @@ export const together: readonly NamedWay[] = [
   ruled("chow", 0.1),
   ruled("chow", 0.3),
   ruled("chow", 0.6),
+  { ...ruled("chow", 0.1, { ahead: 16 }), label: "chow 0.1, ahead" },
+  { ...ruled("chow", 0.6, { ahead: 16 }), label: "chow 0.6, ahead" },
   { label: "mix 0.5", strategy: "speculative-cascade", params: { rule: "mix" } },
 ];

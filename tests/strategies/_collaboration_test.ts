@@ -7,7 +7,7 @@ import { smallSpeaks } from "../../strategies/_collaboration_rules.ts";
 import { ruleOf } from "../../strategies/_collaboration_works.ts";
 import { type Combination, type DrawShape, ownLaw } from "../../strategies/_combine.ts";
 import { type Decider, ratioDecider } from "../../strategies/_deciders.ts";
-import { Ensemble, type Framework } from "../../strategies/_ensemble.ts";
+import { Ensemble, type Framework, type Gate } from "../../strategies/_ensemble.ts";
 import { createStopCheck } from "../../strategies/_stop_check.ts";
 import { compileStops } from "../../strategies/_stop_strings.ts";
 import { fakeVocab } from "../fakes/mod.ts";
@@ -265,6 +265,41 @@ Deno.test("gated execution has the rule's law at every temperature", async () =>
       assertAlmostEquals(off, 0, 1e-6, JSON.stringify(options));
     }
   }
+});
+
+/** The small model goes on past its deferrals by the criterion of `options`. */
+function gate(options: Partial<CascadeParams>, ahead: number): Gate {
+  const { rule: name, alpha, margin } = schema.parse(options);
+  return {
+    ahead,
+    speaks: (row, shape) => smallSpeaks(name as "chow", row, { shape, alpha, margin }),
+  };
+}
+
+const gatedSettings: readonly Partial<CascadeParams>[] = [
+  { rule: "chow", alpha: 0.45 },
+  { rule: "chow", alpha: 0.6 },
+  { rule: "margin", margin: 0.05 },
+  { rule: "always" },
+  { rule: "never" },
+];
+
+Deno.test("gated execution that goes on past deferrals has the rule's law, however many wait", async () => {
+  for (const sampling of [plain, { ...plain, temperature: 0.5, presencePenalty: 0.8 }]) {
+    for (const options of gatedSettings) {
+      for (const [gamma, ahead] of [[1, 1], [1, 4], [2, 3], [2, 4], [4, 2]] as const) {
+        const framework = gate(options, ahead);
+        const off = await distance({ rule: rule(options), framework, gamma, sampling });
+        assertAlmostEquals(off, 0, 1e-6, `${JSON.stringify(options)} ${gamma} ${ahead}`);
+      }
+    }
+  }
+});
+
+Deno.test("negative control: a gate that lets the small model speak where the rule defers changes the law", async () => {
+  const options = { rule: "chow", alpha: 0.45 } as const;
+  const wrong = { rule: rule(options), framework: gate({ rule: "never" }, 4), gamma: 2 };
+  assert(await distance(wrong) > 0.01);
 });
 
 Deno.test("negative controls: an unchecked bonus, tempered criteria and the large model's residual change the law", async () => {

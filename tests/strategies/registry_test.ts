@@ -148,6 +148,7 @@ const cases: Readonly<Record<string, StrategyCase>> = {
     params: [
       {},
       { rule: "chow", alpha: 0.3 },
+      { rule: "chow", alpha: 0.6, gamma: 3, ahead: 8 },
       { rule: "opt", alpha: 0.3, gamma: 2, bonus: "none" },
       { rule: "proxy", strength: 0.5, execution: "step", verify: "coupled" },
       { rule: "contrast", beta: 1.5, verify: "coupled" },
@@ -157,6 +158,11 @@ const cases: Readonly<Record<string, StrategyCase>> = {
     same: [
       { params: { rule: "always", verify: "coupled", execution: "step" }, as: sample },
       { params: { rule: "always", verify: "coupled", gamma: 3 }, as: sample },
+      {
+        params: { rule: "always", verify: "coupled", execution: "gated", ahead: 6 },
+        sampling: { presencePenalty: 0.5, topP: 0.9 },
+        as: sample,
+      },
       {
         params: { rule: "always", execution: "gated" },
         sampling: { presencePenalty: 0.5, topP: 0.9 },

@@ -68,8 +68,10 @@ Deno.test("coupled: step, gated and speculative executions give the same tokens 
         }
       }
       if (!gatedRules.includes(params)) continue;
-      const gated = await run({ execution: "gated" });
-      assertEquals(gated.choices, step.choices, JSON.stringify(params));
+      for (const [gamma, ahead] of [[5, 0], [1, 1], [2, 6], [4, 16]]) {
+        const gated = await run({ execution: "gated", gamma, ahead });
+        assertEquals(gated.choices, step.choices, `${JSON.stringify(params)} ${gamma} ${ahead}`);
+      }
     }
   }
 });
@@ -89,6 +91,10 @@ Deno.test("temperature 0: one text for every execution, verification and gamma",
     }
     const auto = await run({});
     assertEquals(auto.choices, step.choices, JSON.stringify(params));
+    for (const ahead of gatedRules.includes(params) ? [1, 5, 16] : []) {
+      const gated = await run({ execution: "gated", gamma: 3, ahead });
+      assertEquals(gated.choices, step.choices, `${JSON.stringify(params)} ${ahead}`);
+    }
   }
 });
 
@@ -137,6 +143,7 @@ Deno.test("gated needs of the large model no more than to continue tokens, or to
   assertEquals(refuse({ execution: "speculative" }).missing, ["logits"]);
   assertEquals(refuse({ rule: "token-v3" }).use, { strategy: cascade.name, role: "model" });
   assertEquals(refuse({}, true).missing, ["sample"]);
+  assertEquals(refuse({ ahead: 4 }).missing, ["logits"]);
   const bare = hashModel({
     capabilities: allCapabilities.filter((capability) => capability !== "generate"),
   });
@@ -163,22 +170,72 @@ Deno.test("ratio: texts follow the rule's law in every execution (false alarms 1
   const texts = [..."abc"].flatMap((one) => [..."abc"].map((two) => one + two)) as string[];
   for (const [params, law] of laws) {
     const exact = texts.map(([one, two]) => law[one as "a"] * law[two as "a"]);
-    const executions = params.rule === "chow"
-      ? ["step", "gated", "speculative"]
-      : ["step", "speculative"];
+    const gated = [{ execution: "gated" }, { execution: "gated", ahead: 2 }];
+    const executions = [
+      { execution: "step" },
+      { execution: "speculative" },
+      ...params.rule === "chow" ? gated : [],
+    ];
     for (const execution of executions) {
       const counts = texts.map(() => 0);
       await Promise.all(Array.from({ length: 900 }, async (_, seed) => {
         const { choices } = await runToEnd(requestOf(cascade, { model, draft }, {
-          params: { ...params, execution, gamma: 2 },
+          params: { ...params, ...execution, gamma: 2 },
           prompt: [2],
           maxTokens: 2,
           sampling: { seed: seedFrom(seed) },
         }));
         counts[texts.indexOf(choices[0]!.text)]!++;
       }));
-      assertDistribution(counts, exact, 1e-7, `${params.rule} ${execution}`);
+      assertDistribution(counts, exact, 5e-8, `${params.rule} ${JSON.stringify(execution)}`);
     }
+  }
+});
+
+Deno.test("past a deferral nothing is output until the large model's pass, which settles several", async () => {
+  const options = { ignoreStop: true, maxTokens: 60, sampling: { seed: seedFrom(5) } };
+  const params = { rule: "chow", alpha: 0.6, verify: "coupled", gamma: 4 };
+  const passes: number[] = [];
+  for (const ahead of [0, 12]) {
+    const { model, draft } = models([1, 2]);
+    const request = requestOf(cascade, { model: model!, draft: draft! }, {
+      ...options,
+      params: { ...params, ahead },
+    });
+    // Tokens the small model has been asked for, and those that were output, chunk by chunk.
+    let output = 0, held = 0;
+    const events = runStrategy(request);
+    for (;;) {
+      const next = await events.next();
+      if (next.done) {
+        const { metrics } = next.value;
+        passes.push(metrics["calls_model"]!);
+        assertEquals(metrics["calls_model"]! <= metrics["deferrals"]!, true);
+        assertEquals(metrics["small_share"], 1 - metrics["deferrals"]! / 60);
+        break;
+      }
+      if (next.value.type === "text") output += next.value.tokens.length;
+      held = Math.max(held, draft!.stats.rows - output);
+    }
+    assert(ahead === 0 || held > 1, `${held}`);
+    assertEquals(output, 60);
+  }
+  assert(passes[1]! < 0.8 * passes[0]!, `${passes}`);
+});
+
+Deno.test("trace: a turn's tokens are those decided in it, and turns add up to the usage", async () => {
+  for (const ahead of [0, 12]) {
+    const { result, choices: [choice] } = await runToEnd(requestOf(cascade, models([1, 2]), {
+      params: { rule: "chow", alpha: 0.6, ahead },
+      trace: "steps",
+      maxTokens: 30,
+      ignoreStop: true,
+    }));
+    const turns = result.steps.filter(({ type }) => type === "turn");
+    const decided = turns.reduce((sum, { decided }) => sum + Number(decided), 0);
+    assertEquals([decided, result.usage.completionTokens, choice!.tokens.length], [30, 30, 30]);
+    const { model, draft } = result.meters;
+    assertEquals(result.usage.drawnTokens, model!.drawnTokens + draft!.drawnTokens);
   }
 });
 
@@ -244,6 +301,9 @@ Deno.test("what does not go together is refused by name", () => {
   assertEquals(refuse({ rule: "token-v3", execution: "gated" }), "execution");
   assertEquals(refuse({ rule: "svm" }), "rule");
   assertEquals(refuse({ gamma: 17 }), "gamma");
+  assertEquals(refuse({ ahead: 65 }), "ahead");
+  assertEquals(refuse({ ahead: 4 }), "ahead"); // token-v3 has no gate
+  assertEquals(refuse({ rule: "chow", execution: "step", ahead: 4 }), "ahead");
   assertEquals(refuse({ plausibility: 0 }), "plausibility");
   const other = hashModel({ vocab: fakeVocab({ pieces: ["a", "b"] }) });
   for (const role of ["draft", "tuned"]) {
