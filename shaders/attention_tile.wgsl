@@ -13,7 +13,7 @@
 // Order     that of attention, to the bit: parts of 64 slots from the first on; per query the same chains. What it shares is loads: a lane has
 //           one slot's key, then one dimension's values, for all eight queries.
 
-override WIDE: u32 = 1u; // head_dim in 64s: 1, 2 or 4
+override WIDE: u32 = 1; // head_dim in 64s: 1, 2 or 4
 
 struct Params {
   heads: u32,
@@ -284,44 +284,40 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var out = m0 / total_a.x;
     var largest = largest_a.x;
     var total = total_a.x;
-    switch k {
-      case 1u: {
-        out = m1 / total_a.y;
-        largest = largest_a.y;
-        total = total_a.y;
-      }
-      case 2u: {
-        out = m2 / total_a.z;
-        largest = largest_a.z;
-        total = total_a.z;
-      }
-      case 3u: {
-        out = m3 / total_a.w;
-        largest = largest_a.w;
-        total = total_a.w;
-      }
-      case 4u: {
-        out = m4 / total_b.x;
-        largest = largest_b.x;
-        total = total_b.x;
-      }
-      case 5u: {
-        out = m5 / total_b.y;
-        largest = largest_b.y;
-        total = total_b.y;
-      }
-      case 6u: {
-        out = m6 / total_b.z;
-        largest = largest_b.z;
-        total = total_b.z;
-      }
-      case 7u: {
-        out = m7 / total_b.w;
-        largest = largest_b.w;
-        total = total_b.w;
-      }
-      default: {
-      }
+    if (k == 1u) {
+      out = m1 / total_a.y;
+      largest = largest_a.y;
+      total = total_a.y;
+    }
+    if (k == 2u) {
+      out = m2 / total_a.z;
+      largest = largest_a.z;
+      total = total_a.z;
+    }
+    if (k == 3u) {
+      out = m3 / total_a.w;
+      largest = largest_a.w;
+      total = total_a.w;
+    }
+    if (k == 4u) {
+      out = m4 / total_b.x;
+      largest = largest_b.x;
+      total = total_b.x;
+    }
+    if (k == 5u) {
+      out = m5 / total_b.y;
+      largest = largest_b.y;
+      total = total_b.y;
+    }
+    if (k == 6u) {
+      out = m6 / total_b.z;
+      largest = largest_b.z;
+      total = total_b.z;
+    }
+    if (k == 7u) {
+      out = m7 / total_b.w;
+      largest = largest_b.w;
+      total = total_b.w;
     }
     if (its <= last) {
       let query_at = (start + its / per_group) * params.heads + kv_head * per_group + its % per_group;
