@@ -29,6 +29,8 @@ const COLOURS = [
   "#b8860b",
   "#e6194b",
   "#4363d8",
+  "#7f97e8",
+  "#a9b8f0",
   "#444444",
   "#888888",
 ] as const;
@@ -58,9 +60,9 @@ export function figure(rows: readonly Row[]): string {
     })`;
     parts.push(`<g transform="${at}">${panel(own, task, title, colourOf)}</g>`);
   });
-  const legendAt = `translate(${36 + 2 * (WIDTH + GAP)} ${TOP + HEIGHT + GAP + 40})`;
+  const legendAt = `translate(${20 + 2 * (WIDTH + GAP)} ${TOP + HEIGHT + GAP + 40})`;
   const legend = names.map((name, i) => {
-    const column = Math.floor(i / 11) * 150, y = (i % 11) * 20;
+    const column = Math.floor(i / 12) * 150, y = (i % 12) * 20;
     const dash = rows.find(({ policy }) => policy === name)?.family === "read"
       ? ` stroke-dasharray="5 3"`
       : "";

@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { wilson } from "../../models/evaluate.ts";
 import { bootstrap } from "../strategies/_quality.ts";
 import { figure } from "./_figure.ts";
+import { ENTRIES } from "./_grid.ts";
 import { passkeyFigure } from "./_passkey_figure.ts";
 import { type CellRow, type KvReport, kvTable, type Row } from "./_table.ts";
 import type { Point } from "./_measure.ts";
@@ -35,7 +36,9 @@ export function summarise(points: readonly Point[]): Row[] {
       beats_streaming: false,
     };
   });
-  return rows.map((row) => ({ ...row, beats_streaming: beats(row, rows) }));
+  const place = ({ policy }: Row) => ENTRIES.findIndex(({ label }) => label === policy);
+  return rows.map((row) => ({ ...row, beats_streaming: beats(row, rows) }))
+    .sort((a, b) => place(a) - place(b) || a.task.localeCompare(b.task) || a.ratio - b.ratio);
 }
 
 /** Cells of a grid over all seeds. */

@@ -33,11 +33,11 @@ def init(seed):
     """Random, but for one channel that hands each place on as it is: its mean over time is the rival's."""
     a, b, c = jax.random.split(jax.random.PRNGKey(seed), 3)
     first, second = jax.random.normal(a, (16, 1, 3, 3)), jax.random.normal(b, (32, 16, 3, 3)) / 12
-    mix = jax.random.normal(c, (1, 32, 1)) / 6
+    mix = jax.random.normal(c, (1, 32, 1)) / 50
     first = first.at[0].set(0).at[0, 0, 1, 1].set(4)
     second = second.at[0].set(0).at[0, 0, 1, 1].set(4)
     return dict(conv1=dict(weight=first, bias=jnp.zeros(16)), conv2=dict(weight=second, bias=jnp.zeros(32)),
-                conv3=dict(weight=mix.at[0, 0].set(4), bias=jnp.zeros(1)))
+                conv3=dict(weight=mix.at[0, 0].set(1), bias=jnp.zeros(1)))
 
 
 def forecast(p, image):
@@ -131,14 +131,14 @@ def main(a):
 
     def batches():
         """From a pool of images; every eighth step some new ones take the oldest ones' places."""
-        size, new = 1536, 256
+        size, new = 1536, 128
         pool, _ = rows.draw(size)
         for step in range(10**9):
             if step % 8 == 7:
                 at = step // 8 * new % size
                 for name, x in rows.draw(new)[0].items():
                     pool[name][at:at + new] = x
-            pick = rows.data.rng.integers(size, size=256)
+            pick = rows.data.rng.integers(size, size=96)
             yield {k: x[pick] for k, x in pool.items()}
 
     params = common.fit(init(a.seed), loss, batches(), a.steps, 2e-3)

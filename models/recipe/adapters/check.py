@@ -91,9 +91,8 @@ def main(a):
     print(f"{'task':12}" + "".join(f"{k:>20}" for k in ("full", "adapter", "shuffled")))
     table = {}
     for name in TASKS:
-        rows = np.flatnonzero(task == names.index(name))[:a.samples]
         T = 1024 if name == "recall_long" else 288
-        rows = [i for i in rows if start[i + 1] - start[i] <= T]
+        rows = [i for i in np.flatnonzero(task == names.index(name)) if start[i + 1] - start[i] <= T][:a.samples]
         cells = []
         for kind in ("full", "adapter", "shuffled"):
             step, right, lost, shares = run(kind, T), [], [], []
