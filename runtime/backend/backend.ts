@@ -71,6 +71,11 @@ export interface KvSupport {
   readonly reads: readonly ReadRule["score"][];
   /** Whether {@link AttentionRow.read} works. */
   readonly readSlots: boolean;
+  /**
+   * Whether {@link AttentionRow.sight} works. Where it does not, rows of which something is hidden have
+   * one token, and the deeper nodes of a token tree see what its first one sees. @default false
+   */
+  readonly sight?: boolean;
   /** Whether {@link Ops.kvCopy} can turn keys. */
   readonly turns: boolean;
 }
@@ -102,8 +107,20 @@ export const fullKvSupport: KvSupport = {
   adapters: true,
   reads: ["oracle", "bounds", "adapter"],
   readSlots: true,
+  sight: true,
   turns: true,
 };
+
+/**
+ * Slots that are still in memory though new tokens no longer see them. Token t of a row sees slot s only
+ * if `until[s]` > `places[t]`.
+ */
+export interface Sight {
+  /** Per slot, counted from the first one whatever its format; 2^32 - 1: for good. */
+  readonly until: Uint32Array;
+  /** Place in the sequence of each new token. */
+  readonly places: Uint32Array;
+}
 
 /** Older slots of a row in another format; they stand before those of `AttentionRow.pages`. */
 export interface EncodedSlots {
@@ -129,6 +146,8 @@ export interface AttentionRow {
    */
   readonly read?: readonly (Uint32Array | undefined)[];
   readonly readFrom?: Uint32Array;
+  /** Hides slots from some tokens; tables of whole sequences only. */
+  readonly sight?: Sight;
   /** Chooses what each token reads, instead of `read`. */
   readonly rule?: ReadRule;
   /** First token of the row that does; those before read everything. @default 0 */
@@ -278,6 +297,14 @@ export interface CopyOptions extends Partial<SlotPlace> {
   readonly turn?: { readonly shifts: Int32Array; readonly rope: Rope };
 }
 
+/** How many tokens are computed together. */
+export interface StepSize {
+  /** Most tokens of one step, over all rows. */
+  readonly stepTokens: number;
+  /** Most tokens of one row and step. */
+  readonly chunkTokens: number;
+}
+
 /** A place where tensors live and ops run. */
 export interface Backend extends Disposable {
   readonly name: string;
@@ -286,6 +313,8 @@ export interface Backend extends Disposable {
     readonly f16: boolean;
     readonly subgroups: boolean;
   };
+  /** What suits it. @default the engine's small steps */
+  readonly steps?: StepSize;
   /** @default {@link leastKvSupport} */
   readonly kv?: KvSupport;
   /** What is behind it, for people: adapter, memory, modes. */

@@ -3,7 +3,7 @@
  */
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
-import type { EncodedSlots, KvSupport, Rope, SlotPlace } from "../backend/backend.ts";
+import type { EncodedSlots, KvSupport, Rope, Sight, SlotPlace, StepSize } from "../backend/backend.ts";
 import type {
   KvAdapterData,
   KvFormat,
@@ -33,6 +33,8 @@ export interface ExecutorInfo {
   readonly slotsPerPage?: Readonly<Partial<Record<KvFormat, number>>>;
   /** Query heads per layer. @default as many as KV heads */
   readonly heads?: number;
+  /** Tokens to compute together. @default the engine's */
+  readonly steps?: StepSize;
   readonly rope?: Rope;
   /** Learned weights for KV policies that came with the model, by name. */
   readonly adapters?: readonly string[];
@@ -90,6 +92,8 @@ export interface PageTables {
   /** See `AttentionRow.read`. */
   readonly read?: readonly (Uint32Array | undefined)[];
   readonly readFrom?: Uint32Array;
+  /** See `AttentionRow.sight`. */
+  readonly sight?: Sight;
 }
 
 /** One sequence's part of a batch. */

@@ -6,6 +6,7 @@ import type { Group } from "./groups.ts";
 import { nextConsult } from "../kv/consult.ts";
 import type { Sequence } from "./sequence.ts";
 import { isRecording, policyFields } from "./row_policy.ts";
+import { hiddenFrom, sightEnd } from "./sight.ts";
 
 /** A row of the running step and whom it answers. */
 export interface PlannedRow {
@@ -31,7 +32,9 @@ export function workOf(group: Group): Work {
   const { pageSize } = kv.store;
   const slots = Math.max(0, kv.slotsBelow(start) - kv.tables[0]!.firstPlain);
   const last = slots % pageSize === 0 ? undefined : kv.pages[Math.floor(slots / pageSize)];
-  const until = scope.policy.lossless ? end : Math.min(end, nextStop(leader, start));
+  const until = scope.policy.lossless
+    ? end
+    : sightEnd(leader, start, Math.min(end, nextStop(leader, start)));
   return {
     request: scope.id,
     tokens: until - start,
@@ -47,7 +50,7 @@ function nextStop(leader: Sequence, start: number): number {
   const schedule = leader.scope.scheduleOf(leader.promptLength);
   const { recordFrom = 0, recordTo = Infinity } = schedule;
   return Math.min(
-    nextConsult(leader, schedule) + leader.rollback,
+    nextConsult(leader, schedule, leader.scope.policy) + leader.rollback,
     leader.nextMark(start),
     start < recordFrom ? recordFrom : Infinity,
     start < recordTo ? recordTo : Infinity,
@@ -111,7 +114,7 @@ export function layOut(
     for (let i = 0; i < total; i++) positions[i]! += shift;
   }
   const { wants, asks } = wantsOf(group, to, isFinal);
-  const tables = kv.pageTables(total);
+  const tables = { ...kv.pageTables(total), ...hiddenFrom(leader, start, ids, tree?.depths) };
   const { signalWants, ...policy } = scope.policy.lossless
     ? { signalWants: [] }
     : policyFields(group, tables, to, total - tokens);

@@ -58,7 +58,7 @@ function isRecorded(signal: KvSignal): boolean {
 
 function isConsulted(sequence: Sequence, to: number): boolean {
   const schedule = sequence.scope.scheduleOf(sequence.promptLength);
-  return sequence.settledAt(to) >= nextConsult(sequence, schedule);
+  return sequence.settledAt(to) >= nextConsult(sequence, schedule, sequence.scope.policy);
 }
 
 /** Per signal, layer and head, those of encoded slots first. */

@@ -146,10 +146,10 @@ export function resultOf(drawn: readonly (Drawn | undefined)[]): BatchResult | u
 
 /** One token, one draw that depends on nothing but the row, one table, nothing recorded. */
 function isPlain(row: Row): boolean {
-  const [want] = row.wants, { granularity, encoded, read } = row.tables;
+  const [want] = row.wants, { granularity, encoded, read, sight } = row.tables;
   return row.tokens.length === 1 && row.wants.length === 1 && want?.kind === "sample" &&
     row.treeMask === undefined && row.next === undefined && granularity === "sequence" &&
-    encoded === undefined && read === undefined && row.rule === undefined &&
+    encoded === undefined && read === undefined && sight === undefined && row.rule === undefined &&
     row.adapter === undefined && !row.signals?.length &&
     want.mask === undefined && want.topLogprobs === 0 && !hasPenalties(want.sampling);
 }

@@ -27,6 +27,8 @@ export class ScopeState {
   readonly rule: ReadRule | undefined;
   /** Whether a token's position is its slot, so that keys turn when slots move. */
   readonly turns: boolean;
+  /** Whether the backend can hide slots from whole rows only. */
+  readonly hidesPerRow: boolean;
   /**
    * Whether truncated sequences are computed again from the start, because what the forgotten tokens
    * added to the policy's signals cannot be taken back. What adapters recorded stays valid.
@@ -76,6 +78,7 @@ export class ScopeState {
     this.shape = { granularity, groups: groupCount(info.kv, granularity) };
     this.rule = this.policy.reads?.(this.#params);
     this.turns = this.policy.positions?.(this.#params) === "cache";
+    this.hidesPerRow = info.support?.sight !== true;
     this.replays = this.policy.signals.some((name) => !name.startsWith("adapter:"));
     const kind = this.policy.lossless
       ? "lossless"

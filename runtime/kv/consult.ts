@@ -37,9 +37,11 @@ export interface ConsultHost extends EditHost {
 
 /** The settled length at which the policy is consulted next. */
 export function nextConsult(
-  { kv: { settled }, promptLength }: Pick<Consulted, "kv" | "promptLength">,
+  { kv: { settled, policyState }, promptLength }: Pick<Consulted, "kv" | "promptLength">,
   schedule: KvSchedule,
+  policy: Pick<KvPolicy, "next">,
 ): number {
+  if (policy.next !== undefined) return policy.next(policyState, settled, promptLength);
   const isPrompt = settled < promptLength;
   const every = isPrompt ? schedule.prompt : schedule.decode;
   const boundary = every === Infinity ? Infinity : (Math.floor(settled / every) + 1) * every;
@@ -57,7 +59,7 @@ export function settleKv(
   const { kv } = sequence;
   const settled = sequence.settledAt(kv.computed);
   while (kv.settled < settled) {
-    const point = nextConsult(sequence, schedule);
+    const point = nextConsult(sequence, schedule, policy);
     if (point > settled) break;
     kv.settled = point;
     const { state, edits } = policy.plan(kv.policyState, viewOf(sequence, policy, host.layout));

@@ -176,6 +176,17 @@ export interface KvPolicy<S = unknown, P = unknown> {
    */
   positions?(params: P): "original" | "cache";
   reads?(params: P): ReadRule | undefined;
+  /**
+   * For rules that follow from tokens alone, under tables of whole sequences: the first position whose
+   * token no longer sees this one; Infinity: all do. Attention then follows the rule token by token,
+   * in rows of any length and before anything is committed; "keep" edits only free memory, later.
+   */
+  lifetime?(state: S, position: number, token: number, promptLength: number): number;
+  /**
+   * For policies that know when they act next: the settled length, above `settled`, at which to be
+   * consulted, instead of the schedule's.
+   */
+  next?(state: S, settled: number, promptLength: number): number;
   /** Validates and completes parameters; anything with parse(), we use zod. */
   readonly params: { parse(value: unknown): P };
   /** @throws {RangeError} naming the parameter that does not fit this model */

@@ -14,6 +14,7 @@ export function kvLaws(context: LawContext, support: KvSupport): void {
   for (const format of support.formats) formatLaws(context, format);
   if (support.turns) turnLaw(context);
   if (support.readSlots) readLaw(context);
+  if (support.sight) sightLaw(context);
   for (const score of support.reads) ruleLaw(context, score);
   if (support.adapters) recordLaw(context);
 }
@@ -206,6 +207,36 @@ function turnLaw({ law, assertClose }: LawContext): void {
           assertClose(await world.pool.readSignal("key", 1, head, to), own, 16);
           const values = await world.pool.readSignal("value", 1, head, to);
           assertEquals(values, await world.pool.readSignal("value", 1, head, row.slots[0]!));
+        }
+      },
+    );
+  }
+}
+
+function sightLaw({ law, assertClose }: LawContext): void {
+  for (const treeMask of [undefined, Uint32Array.of(0b001, 0b011, 0b101)]) {
+    law(
+      `attention() hides slots from tokens, ${treeMask ? "of trees" : "in order"}`,
+      async (backend) => {
+        const rng = randomOf(45);
+        using world = new World(backend, shape);
+        world.fill(rng);
+        const row = {
+          ...world.row(rng, "sequence", 3, [14], range(0, 24)),
+          ...treeMask && { treeMask },
+        };
+        const places = treeMask ? Uint32Array.of(20, 21, 21) : Uint32Array.of(20, 21, 22);
+        const until = Uint32Array.of(9, 2 ** 32 - 1, 20, 21, 22, 23, 1, 2, 3, 30, 30, 99, 21, 99);
+        const input = inputOf(shape, rng, 3);
+        for (let layer = 0; layer < shape.layers; layer++) {
+          world.write(layer, [row], input.k, input.v);
+          const sight = { until, places };
+          const actual = await world.attention(layer, [{ ...row, sight }], input.q);
+          // The tree's last token does not see the one before it.
+          const slotOf = (t: number, index: number) =>
+            treeMask && t === 2 && index === 12 ? 13 : index;
+          const sees = (t: number) => (index: number) => until[slotOf(t, index)]! > places[t]!;
+          assertClose(actual, expectedOver(world, row, layer, input.q, sees), 14 + shape.headDim);
         }
       },
     );

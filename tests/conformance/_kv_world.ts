@@ -4,6 +4,7 @@ import type {
   Backend,
   EncodedSlots,
   KvPool,
+  Sight,
   Tensor,
 } from "../../runtime/backend/backend.ts";
 import type { KvGranularity, KvLayout, KvSignal, ReadRule } from "../../runtime/kv/policy.ts";
@@ -29,6 +30,7 @@ export interface WorldRow {
   readonly encoded?: EncodedSlots;
   readonly read?: readonly (Uint32Array | undefined)[];
   readonly readFrom?: Uint32Array;
+  readonly sight?: Sight;
   readonly rule?: ReadRule;
   readonly ruleFrom?: number;
 }

@@ -84,7 +84,8 @@ export class SlotMemory {
       const seen = heads.map(({ slots, group }) => {
         const before = slots.length - size;
         const visible = slots.map((_, i) => i).filter((i) =>
-          i < before ? isRead(row, group, i) : i - before < t && isVisible(row, t, i - before)
+          isSeen(row, t, i) &&
+          (i < before ? isRead(row, group, i) : i - before < t && isVisible(row, t, i - before))
         );
         const ask = mix(token) ^ position;
         const chosen = row.rule === undefined || t < (row.ruleFrom ?? 0)
@@ -240,6 +241,10 @@ export class SlotMemory {
 function isRead(row: Row, group: number, slot: number): boolean {
   const read = row.tables.read?.[group];
   return read === undefined || slot >= row.tables.readFrom![group]! || read.includes(slot);
+}
+
+function isSeen({ tables: { sight } }: Row, t: number, slot: number): boolean {
+  return sight === undefined || sight.until[slot]! > sight.places[t]!;
 }
 
 function isVisible(row: Row, t: number, j: number): boolean {

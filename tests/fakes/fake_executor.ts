@@ -98,13 +98,21 @@ function lastOf(states: readonly number[], count: number): readonly number[] {
   return states.slice(states.length - count);
 }
 
-/** Logits after `tokens`, computed in one go from nothing: what sessions must agree with. */
-export function fakeLogits(tokens: readonly TokenId[], options: FakeExecutorOptions): Float32Array {
-  const seen: number[] = [];
+/**
+ * Logits after `tokens`, computed in one go from nothing: what sessions must agree with.
+ *
+ * @param sees whether the token at place m sees that at j < m. @default all do
+ */
+export function fakeLogits(
+  tokens: readonly TokenId[],
+  options: FakeExecutorOptions,
+  sees: (m: number, j: number) => boolean = () => true,
+): Float32Array {
+  const states: number[] = [];
   let output = 0;
   for (const [position, token] of tokens.entries()) {
-    output = outputOf(token, position, [seen]);
-    seen.push(stateOf(options.deep ?? true ? output : token, position, "f32"));
+    output = outputOf(token, position, [states.filter((_, j) => sees(position, j))]);
+    states.push(stateOf(options.deep ?? true ? output : token, position, "f32"));
   }
   return logitsOf(output, options);
 }

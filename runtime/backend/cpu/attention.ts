@@ -91,6 +91,7 @@ function attendHead(
   const memory = memoryOf(pool, slots);
   const all = memory.slots, before = all.length - row.length;
   const isCausal = row.treeMask === undefined && row.read === undefined &&
+    row.sight === undefined &&
     ruleOf(row, layer, row.length - 1) === undefined;
   for (let t = 0; t < row.length; t++) {
     const indices = isCausal

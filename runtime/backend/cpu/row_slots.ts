@@ -5,7 +5,7 @@
 import { ShapeError } from "../../errors.ts";
 import type { KvFormat, ReadRule } from "../../kv/policy.ts";
 import { groupOf, unitBase, unitOffset } from "../../kv/units.ts";
-import type { AttentionRow } from "../backend.ts";
+import type { AttentionRow, Sight } from "../backend.ts";
 import { requireUnit, type SlotPool } from "./kv_pool.ts";
 
 /** See file comment. */
@@ -61,9 +61,13 @@ export function rowSlots(
 
 /**
  * Indices of the slots token t of a row sees, ascending: everything before the row, and of the row what
- * its mask says; of that, what the row is told to read.
+ * its mask says; of that, what the row is told to read and what is not hidden from it.
  */
-export function visibleIndices(row: AttentionRow, slots: RowSlots, t: number): Uint32Array {
+export function visibleIndices(
+  row: AttentionRow,
+  slots: Pick<RowSlots, "group" | "places">,
+  t: number,
+): Uint32Array {
   const before = slots.places.length - row.length;
   const seen = new Uint32Array(slots.places.length);
   let count = 0;
@@ -87,7 +91,25 @@ export function visibleIndices(row: AttentionRow, slots: RowSlots, t: number): U
       : (row.treeMask[t * words + (j >>> 5)]! >>> (j & 31) & 1) === 1;
     if (sees) seen[count++] = before + j;
   }
-  return seen.subarray(0, count);
+  const all = seen.subarray(0, count);
+  return row.sight === undefined ? all : all.filter(sightOf(row.sight, slots.places.length, t));
+}
+
+/**
+ * Whether token t sees a slot.
+ *
+ * @throws {ShapeError} if `until` is not one number per slot
+ */
+export function sightOf(
+  { until, places }: Sight,
+  slots: number,
+  t: number,
+): (slot: number) => boolean {
+  if (until.length !== slots) {
+    throw new ShapeError("attention", `${until.length} slots have ends of sight, of ${slots}`);
+  }
+  const place = places[t]!;
+  return (slot) => until[slot]! > place;
 }
 
 /** The rule that token t of a row reads by in a layer, if any. */

@@ -6,6 +6,7 @@ import { ShapeError } from "../../errors.ts";
 import { unitOffset } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
 import { requireUnit } from "../cpu/kv_pool.ts";
+import { visibleIndices } from "../cpu/row_slots.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
 import { once, type Step } from "./step.ts";
 
@@ -36,6 +37,7 @@ export function slotTables(
 function write(step: Step, row: AttentionRow, pool: WasmKvPool, group: number): SlotTable[] {
   const offsets = slotOffsets(row, pool, group);
   const before = offsets.length - row.length;
+  if (row.sight !== undefined) return writeSeen(step, row, offsets, group);
   if (row.treeMask === undefined) {
     const address = store(step, offsets, offsets.length);
     return Array.from({ length: row.length }, (_, t) => ({ address, count: before + t + 1 }));
@@ -58,6 +60,20 @@ function write(step: Step, row: AttentionRow, pool: WasmKvPool, group: number): 
     tables.push({ address: store(step, visible, count), count });
   }
   return tables;
+}
+
+/** Tokens that see less have a table each. */
+function writeSeen(
+  step: Step,
+  row: AttentionRow,
+  offsets: Uint32Array,
+  group: number,
+): SlotTable[] {
+  const slots = { group, places: offsets };
+  return Array.from({ length: row.length }, (_, t) => {
+    const seen = visibleIndices(row, slots, t).map((index) => offsets[index]!);
+    return { address: store(step, seen, seen.length), count: seen.length };
+  });
 }
 
 /** Writes a table, filled up to a multiple of 4 with its last slot. */

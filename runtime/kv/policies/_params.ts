@@ -4,14 +4,21 @@ import { PolicyError } from "../../errors.ts";
 import { groupTokens } from "../formats.ts";
 import type { KvEdit, KvFormat, KvGroup, KvModel, KvView } from "../policy.ts";
 
-export const formatParam = z.enum(["f32", "int8", "int4"]).default("f32").describe(
-  "How kept tokens are stored. 8 and 4 bits take about 28 and 16 % of the bytes.",
+export const formatParam = z.enum(["f32", "int8", "int4", "kivi4"]).default("f32").describe(
+  "How kept tokens are stored. 8 and 4 bits take about 28 and 16 % of the bytes. kivi4 = 4 bits, keys " +
+    "per channel of 32 tokens, which are dropped together.",
 );
 export const sinksParam = z.int().min(0).max(64).default(4).describe(
   "First tokens, which are always kept.",
 );
 export const intervalParam = z.int().min(1).max(512).default(16).describe(
   "Tokens between evictions; a cache may exceed its budget by one less than that.",
+);
+
+/** Of policies whose rule attention follows token by token, whatever the interval. */
+export const freeingParam = z.int().min(1).max(512).optional().describe(
+  "Tokens between two times of freeing memory; up to one less than that are in memory and not seen. " +
+    "16 unless places are those in the cache, which need 1 to be exact.",
 );
 
 /** Of policies that keep a number of tokens. */
@@ -80,6 +87,8 @@ export function settledCount({ positions }: KvGroup, { committed }: KvView): num
 /**
  * The edits that leave `kept` of a group's settled slots (ascending), stored in `format` as far as whole
  * groups of that format are there. Tokens that are not committed stay as they are.
+ *
+ * @param ripe how many of what is kept may be encoded where that is done in groups. @default all
  */
 export function editsOf(
   group: number,
@@ -87,6 +96,7 @@ export function editsOf(
   settled: number,
   kept: readonly number[] | undefined,
   format: KvFormat,
+  ripe: number = kept?.length ?? settled,
 ): KvEdit[] {
   const edits: KvEdit[] = [];
   const count = kept?.length ?? settled;
@@ -98,7 +108,27 @@ export function editsOf(
   }
   if (format === "f32") return edits;
   const old = kept === undefined ? encoded : kept.filter((slot) => slot < encoded).length;
-  const size = groupTokens(format), fresh = Math.floor((count - old) / size) * size;
+  const size = groupTokens(format), most = size === 1 ? count : ripe;
+  const fresh = Math.floor(Math.max(0, most - old) / size) * size;
   if (fresh > 0) edits.push({ op: "encode", group, slots: old + fresh, format });
   return edits;
+}
+
+/**
+ * Slots to keep, ascending, with all others of their groups where encoded slots can only be dropped in
+ * groups: for rules with a `lifetime`, which hides those until the last one of the group is due.
+ */
+export function withWholeGroups(
+  kept: readonly number[],
+  { encoded }: Pick<KvGroup, "encoded">,
+  format: KvFormat,
+): readonly number[] {
+  const size = groupTokens(format);
+  if (size === 1 || encoded === 0) return kept;
+  const groups = new Set<number>();
+  for (const slot of kept) if (slot < encoded) groups.add(Math.floor(slot / size));
+  const whole = [...groups].flatMap((group) =>
+    Array.from({ length: size }, (_, i) => group * size + i)
+  );
+  return [...whole, ...kept.filter((slot) => slot >= encoded)];
 }

@@ -1,5 +1,6 @@
 /** scored(): policies that rank tokens and keep the best within a budget, beside sinks and a window. */
 import * as z from "zod";
+import { groupTokens } from "../formats.ts";
 import type { KvGranularity, KvGroup, KvModel, KvPolicy, KvSignal, KvView } from "../policy.ts";
 import { budgetOf, type BudgetParams, budgetShape, checkBudget } from "./_params.ts";
 import { editsOf, settledCount } from "./_params.ts";
@@ -79,27 +80,65 @@ export function scored<P extends BudgetParams>(spec: ScoredSpec<P>): KvPolicy<St
         const ranked = { params, model: state.model, view, group, count };
         const own = spec.budget?.(budget, ranked) ?? budget;
         const kept = evicts && count > own ? best(own, ranked, spec) : undefined;
-        return editsOf(g, group, count, kept, format);
+        return editsOf(g, group, count, kept, format, olderThanWindow(kept, ranked));
       });
       return { state: { ...state, isDone: true }, edits };
     },
   };
 }
 
-/** Slots to keep, ascending. */
+/** Slots that can only be kept or dropped together. */
+interface Unit {
+  readonly slots: readonly number[];
+  /** Mean of its slots. */
+  readonly score: number;
+  readonly isForced: boolean;
+}
+
+/**
+ * Slots to keep, ascending. Slots that are stored in groups are ranked by the group's mean, and a group
+ * that does not fit into what is left of the budget gives way to others that do.
+ */
 function best<P extends BudgetParams>(
   budget: number,
   ranked: Ranked<P>,
   spec: ScoredSpec<P>,
 ): number[] {
-  const { params: { sinks, window }, view, group: { positions }, count } = ranked;
-  const scores = spec.score(ranked);
-  const forced: number[] = [], rest: number[] = [];
-  for (let slot = 0; slot < count; slot++) {
-    const position = positions[slot]!;
-    const isForced = position < sinks || position >= view.committed - window;
-    (isForced ? forced : rest).push(slot);
+  const units = unitsOf(ranked, spec.score(ranked));
+  const kept = units.filter(({ isForced }) => isForced).flatMap(({ slots }) => slots);
+  const rest = units.filter(({ isForced }) => !isForced);
+  rest.sort((a, b) => b.score - a.score || b.slots[0]! - a.slots[0]!);
+  let left = budget - kept.length;
+  for (const { slots } of rest) {
+    if (slots.length > left) continue;
+    kept.push(...slots);
+    left -= slots.length;
   }
-  rest.sort((a, b) => scores[b]! - scores[a]! || b - a);
-  return [...forced, ...rest.slice(0, Math.max(0, budget - forced.length))].sort((a, b) => a - b);
+  return kept.sort((a, b) => a - b);
+}
+
+function unitsOf<P extends BudgetParams>(
+  { params: { sinks, window, format }, view, group: { positions, encoded }, count }: Ranked<P>,
+  scores: ArrayLike<number>,
+): Unit[] {
+  const size = groupTokens(format), units: Unit[] = [];
+  const isForced = (slot: number) =>
+    positions[slot]! < sinks || positions[slot]! >= view.committed - window;
+  for (let slot = 0; slot < count;) {
+    const length = slot < encoded ? size : 1;
+    const slots = Array.from({ length }, (_, i) => slot + i);
+    const score = slots.reduce((sum, one) => sum + scores[one]!, 0) / length;
+    units.push({ slots, score, isForced: slots.some(isForced) });
+    slot += length;
+  }
+  return units;
+}
+
+/** How many of the kept slots are not in the window, whose tokens could not go one by one otherwise. */
+function olderThanWindow<P extends BudgetParams>(
+  kept: readonly number[] | undefined,
+  { params: { window }, view, group: { positions }, count }: Ranked<P>,
+): number {
+  const slots = kept ?? Array.from({ length: count }, (_, slot) => slot);
+  return slots.filter((slot) => positions[slot]! < view.committed - window).length;
 }

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvModel, KvPolicy, KvView } from "../policy.ts";
-import { editsOf, formatParam, intervalParam, settledCount, sinksParam } from "./_params.ts";
+import { editsOf, formatParam, settledCount, sinksParam, withWholeGroups } from "./_params.ts";
 
 const params = z.strictObject({
   mode: z.enum(["within_context", "stream"]).default("within_context").describe(
@@ -19,7 +19,11 @@ const params = z.strictObject({
     "masked = the prompt's tokens see only what is kept. dense = they see everything before them; " +
       "eviction begins at the prompt's end.",
   ),
-  interval: intervalParam,
+  interval: z.int().min(1).max(512).optional().describe(
+    "Tokens between two times of freeing memory. within_context: 16 if not given; up to one less than " +
+      "that are in memory and not seen. stream: 1 if not given, so that what is not kept goes only when " +
+      "the capacity would be exceeded; above, at the last multiple before that.",
+  ),
   format: formatParam,
 });
 type Params = z.infer<typeof params>;
@@ -27,14 +31,17 @@ type Params = z.infer<typeof params>;
 interface State {
   readonly params: Params;
   readonly separators: ReadonlySet<number>;
+  /** stream: the length at which the capacity is reached. */
+  readonly fullAt: number;
 }
 
 /**
  * SepLLM without training. Source: Chen et al. 2024, https://arxiv.org/abs/2412.12094, sections 3.1 and
- * 3.2 (fundamental and streaming design). Differs: tokens are dropped every `interval` tokens, so a
- * token may see up to `interval - 1` more; 1 is the paper's rule exactly. Which tokens are separators
- * comes from the tokenizer (separators.ts). Keys turn when they move (`stream`), instead of being
- * turned at every read.
+ * 3.2 (fundamental and streaming design). Within the context every token sees exactly what the rule says,
+ * prompt and drafts included, and memory is freed every `interval` tokens. A stream drops what it does
+ * not keep when the next token would exceed its capacity; tokens that may still be taken back come on
+ * top. Differs: which tokens are separators comes from the tokenizer (separators.ts), and keys turn
+ * when they move (`stream`), instead of being turned at every read.
  */
 export const sepllm: KvPolicy<State, Params> = {
   name: "sepllm",
@@ -47,25 +54,48 @@ export const sepllm: KvPolicy<State, Params> = {
   params,
   format: ({ format }) => format,
   positions: ({ mode }) => mode === "stream" ? "cache" : "original",
-  schedule: ({ interval, prefill }) => ({
-    prompt: prefill === "dense" ? Infinity : interval,
-    decode: interval,
-  }),
+  lifetime({ params, separators }, position, token, promptLength) {
+    const { mode, sinks, window, prefill } = params;
+    if (mode === "stream" || position < sinks || separators.has(token)) return Infinity;
+    return Math.max(position + window, prefill === "dense" ? promptLength : 0);
+  },
+  next({ params, fullAt }, settled, promptLength) {
+    const every = intervalOf(params);
+    if (params.prefill === "dense" && settled < promptLength) return promptLength;
+    const after = (Math.floor(settled / every) + 1) * every;
+    return params.mode === "stream" ? Math.max(after, Math.floor(fullAt / every) * every) : after;
+  },
   check: checkParams,
-  init: (_layout, params, model) => ({ params, separators: model?.separators ?? new Set() }),
+  init: (_layout, params, model) => ({
+    params,
+    separators: model?.separators ?? new Set(),
+    fullAt: params.capacity,
+  }),
   fork: (state) => state,
   plan(state, view) {
     const group = view.groups[0]!, settled = settledCount(group, view);
-    const { params } = state;
-    const kept = params.mode === "stream" && settled + params.interval <= params.capacity
-      ? undefined
-      : survivors(state, view, settled);
-    return { state, edits: editsOf(0, group, settled, kept, params.format) };
+    const { params } = state, { format } = params;
+    if (params.mode === "stream") {
+      if (settled + intervalOf(params) <= params.capacity) return { state, edits: [] };
+      const { slots } = survivors(state, view, settled);
+      const fullAt = view.committed + params.capacity - slots.length;
+      return { state: { ...state, fullAt }, edits: editsOf(0, group, settled, slots, format) };
+    }
+    const { slots, forGood } = survivors(state, view, settled);
+    const whole = withWholeGroups(slots, group, format);
+    return { state, edits: editsOf(0, group, settled, whole, format, forGood) };
   },
 };
 
-/** Slots of sinks, separators (in a stream the newest ones) and the window. */
-function survivors({ params, separators }: State, view: KvView, settled: number): number[] {
+function intervalOf({ mode, interval }: Params): number {
+  return interval ?? (mode === "stream" ? 1 : 16);
+}
+
+/**
+ * Slots of sinks, separators (in a stream the newest ones) and the window; and how many of them come
+ * before the window, which within the context stay for good.
+ */
+function survivors({ params, separators }: State, view: KvView, settled: number) {
   const { positions } = view.groups[0]!, { tokens } = view;
   const sinks: number[] = [], marks: number[] = [], recent: number[] = [];
   for (let slot = 0; slot < settled; slot++) {
@@ -75,11 +105,12 @@ function survivors({ params, separators }: State, view: KvView, settled: number)
     else if (separators.has(tokens[position]!)) marks.push(slot);
   }
   const most = params.mode === "stream" ? params.separators : marks.length;
-  return [...sinks, ...marks.slice(marks.length - Math.min(most, marks.length)), ...recent];
+  const forGood = [...sinks, ...marks.slice(marks.length - Math.min(most, marks.length))];
+  return { slots: [...forGood, ...recent], forGood: forGood.length };
 }
 
 function checkParams(params: Params, { contextLength, separators }: KvModel): void {
-  const { mode, sinks, window, capacity, interval, format } = params;
+  const { mode, sinks, window, capacity, format } = params, interval = intervalOf(params);
   const fail = (detail: string, param: string) => {
     throw new PolicyError("sepllm", detail, param);
   };

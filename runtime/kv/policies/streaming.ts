@@ -2,23 +2,26 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvPolicy } from "../policy.ts";
-import { editsOf, formatParam, intervalParam, settledCount, sinksParam } from "./_params.ts";
+import { editsOf, formatParam, freeingParam, settledCount } from "./_params.ts";
+import { sinksParam, withWholeGroups } from "./_params.ts";
 
 const params = z.strictObject({
   sinks: sinksParam,
-  window: z.int().min(1).default(256).describe("Newest tokens kept, the current one included."),
+  window: z.int().min(1).default(256).describe("Newest tokens seen, the current one included."),
   positions: z.enum(["original", "cache"]).default("original").describe(
     "cache = a token's place is its slot, so that a stream may be longer than the context.",
   ),
-  interval: intervalParam,
+  interval: freeingParam,
   format: formatParam,
 });
 type Params = z.infer<typeof params>;
 
 /**
- * StreamingLLM. Source: Xiao et al. 2023, https://arxiv.org/abs/2309.17453, section 3.2. The prompt is
- * computed in pieces of `interval` tokens with eviction in between, so that it is never in memory as a
- * whole; a token may see up to `interval - 1` tokens more than the window.
+ * StreamingLLM. Source: Xiao et al. 2023, https://arxiv.org/abs/2309.17453, section 3.2. Every token sees the
+ * sinks and exactly the window, prompt and drafts included. Memory is freed every `interval` tokens,
+ * and the prompt computed in pieces of that, so that it is never in memory as a whole. With
+ * `positions: "cache"` and an interval above 1 the sinks are up to `interval - 1` places further away
+ * than in the paper.
  */
 export const streaming: KvPolicy<Params, Params> = {
   name: "streaming",
@@ -31,8 +34,15 @@ export const streaming: KvPolicy<Params, Params> = {
   params,
   format: ({ format }) => format,
   positions: ({ positions }) => positions,
-  schedule: ({ interval }) => ({ prompt: interval, decode: interval }),
-  check({ sinks, window, positions, interval, format }, { contextLength }) {
+  lifetime: ({ sinks, window }, position) => position < sinks ? Infinity : position + window,
+  next(params, settled) {
+    const every = intervalOf(params), { sinks, window, format } = params;
+    // Before that there is nothing to drop.
+    const from = format === "f32" ? Math.max(settled, sinks + window - 1) : settled;
+    return (Math.floor(from / every) + 1) * every;
+  },
+  check(params, { contextLength }) {
+    const { sinks, window, positions, format } = params, interval = intervalOf(params);
     if (sinks + window + interval > contextLength) {
       throw new PolicyError(
         "streaming",
@@ -55,6 +65,11 @@ export const streaming: KvPolicy<Params, Params> = {
       // The next token is one of the window's.
       if (position < state.sinks || position > view.committed - state.window) kept.push(slot);
     }
-    return { state, edits: editsOf(0, group, settled, kept, state.format) };
+    const whole = withWholeGroups(kept, group, state.format);
+    return { state, edits: editsOf(0, group, settled, whole, state.format) };
   },
 };
+
+function intervalOf({ interval, positions }: Params): number {
+  return interval ?? (positions === "cache" ? 1 : 16);
+}

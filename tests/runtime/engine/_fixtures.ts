@@ -17,7 +17,7 @@ export interface FakeEngineSetup extends AsyncDisposable {
 /** Pages are poisoned when they are freed; closing checks that none is lost. */
 export function fakeEngine(
   executorOptions: Partial<FakeExecutorOptions> = {},
-  options: Partial<Pick<EngineOptions, "limits" | "findPolicy">> = {},
+  options: Partial<Pick<EngineOptions, "limits" | "findPolicy" | "separators">> = {},
 ): FakeEngineSetup {
   const vocab = letterVocab();
   const executor = createFakeExecutor({ vocab: vocab.size, ...executorOptions });

@@ -11,11 +11,16 @@ const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[
     { sinks: 2, window: 6, interval: 4 },
     { sinks: 1, window: 3, interval: 1, positions: "cache" },
     { sinks: 0, window: 5, interval: 3, format: "int8" },
+    { sinks: 1, window: 7, format: "kivi4" },
+    { sinks: 1, window: 7 },
   ],
   sepllm: [
     { sinks: 2, window: 4, interval: 4 },
     { mode: "stream", sinks: 1, window: 3, separators: 2, capacity: 12, interval: 2 },
     { sinks: 1, window: 2, interval: 1, format: "int4", prefill: "dense" },
+    { sinks: 2, window: 5, prefill: "dense" },
+    { sinks: 1, window: 4, interval: 5, format: "kivi4" },
+    { mode: "stream", sinks: 1, window: 3, separators: 3, capacity: 14 },
   ],
   h2o: [{ budget: 9, sinks: 1, window: 3, interval: 4 }, {
     ratio: 0.3,
@@ -34,7 +39,13 @@ const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[
   pyramidkv: [{ budget: 8, sinks: 1, window: 2 }],
   "expected-attention": [{ budget: 8, sinks: 1, window: 2 }],
   "key-norm": [{ budget: 8, sinks: 1, window: 2, interval: 4 }],
-  "key-diff": [{ budget: 8, sinks: 1, window: 2, interval: 4, format: "int8" }],
+  "key-diff": [{ budget: 8, sinks: 1, window: 2, interval: 4, format: "int8" }, {
+    budget: 37,
+    sinks: 1,
+    window: 2,
+    interval: 2,
+    format: "kivi4",
+  }],
   quest: [{ budget: 8, sinks: 1, window: 2 }],
   int8: [{ residual: 0 }, { residual: 5 }],
   int4: [{ residual: 4, keys: "token" }, { residual: 3 }],
@@ -42,8 +53,12 @@ const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[
 for (const policy of listPolicies()) {
   for (const params of small[policy.name] ?? []) {
     const isDense = "format" in params, isGrouped = policy.name === "int4" && !("keys" in params);
+    const isHidden = policy.lifetime !== undefined && params["mode"] !== "stream";
     testKvPolicy(policy, {
       params,
+      // What is stored in few bits, and where places are slots, depends on what was committed.
+      isExact: policy.lossless ||
+        isHidden && params["positions"] !== "cache" && !("format" in params),
       tightPages: isGrouped ? 13 : policy.family === "quantisation" ? 10 : isDense ? 16 : 20,
     });
   }
