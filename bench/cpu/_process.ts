@@ -15,7 +15,7 @@ export interface SideProcess extends AsyncDisposable {
 }
 
 /** Name of a side. */
-export type SideName = "decant" | "llama";
+export type SideName = "decant" | "llama" | "transformers";
 
 /** Starts a side and waits until its modules are loaded. */
 export async function startSide(name: SideName): Promise<SideProcess> {

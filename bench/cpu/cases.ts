@@ -1,6 +1,7 @@
 /** What the comparison measures, and in which order. */
 import { parseArgs } from "node:util";
 import type { LoadCommand, WorkCommand } from "./_side.ts";
+import type { Peer } from "./rounds.ts";
 import { type BlockType, shapes } from "./shapes.ts";
 
 /** What to run. */
@@ -8,6 +9,7 @@ export interface Selection {
   readonly shapes: readonly string[];
   readonly types: readonly BlockType[];
   readonly threads: readonly number[];
+  readonly peers: readonly Peer[];
   /** Times every case is measured. @default by shape: 5, 3 and 3 */
   readonly rounds?: number;
 }
@@ -44,6 +46,7 @@ export const everything: Selection = {
   shapes: Object.keys(shapes),
   types: ["Q4_0", "Q8_0"],
   threads: [1, 2],
+  peers: ["llama", "transformers"],
 };
 
 /** Half a minute: the smallest shape. */
@@ -59,20 +62,23 @@ export function select(args: string[]): Selection & { readonly isWhole: boolean 
       types: { type: "string" },
       threads: { type: "string" },
       rounds: { type: "string" },
+      peers: { type: "string" },
     },
   });
   const base = values.quick ? quick : everything;
   const selection = {
     ...base,
     // What the README shows.
-    isWhole: !values.quick && !values.shapes && !values.types && !values.threads,
+    isWhole: !values.quick && !values.shapes && !values.types && !values.threads && !values.peers,
     ...(values.shapes === undefined ? {} : { shapes: values.shapes.split(",") }),
     ...(values.types === undefined ? {} : { types: values.types.split(",") as BlockType[] }),
     ...(values.threads === undefined ? {} : { threads: values.threads.split(",").map(Number) }),
+    ...(values.peers === undefined ? {} : { peers: values.peers.split(",") as Peer[] }),
     ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
   };
   refuse("shape", selection.shapes, everything.shapes);
   refuse("type", selection.types, everything.types);
+  refuse("peer", selection.peers, everything.peers);
   if (selection.threads.some((n) => !(Number.isInteger(n) && n >= 1 && n <= 16))) {
     throw new RangeError("--threads takes whole numbers from 1 to 16");
   }

@@ -1,6 +1,7 @@
 /**
- * `deno task bench:cpu [--quick] [--shapes A,B] [--types Q4_0,Q8_0] [--threads 1,2] [--rounds N]`: the
- * WebAssembly backend beside llama.cpp on the same files of random weights.
+ * `deno task bench:cpu [--quick] [--shapes A,B] [--types Q4_0,Q8_0] [--threads 1,2] [--rounds N]
+ * [--peers llama,transformers]`: the WebAssembly backend beside llama.cpp on the same files of random
+ * weights, and for the smallest shape beside transformers.js on the same weights as ONNX.
  *
  * Both sides run in processes of their own that stay alive while a file is measured. A round runs
  * every case on one side and at once on the other, in alternating order, so that a slow moment of the
@@ -8,43 +9,38 @@
  */
 import { readEnvironment, writeResult } from "../_environment.ts";
 import { createReport, type Report, round, summary } from "../_report.ts";
-import { type SideName, type SideProcess, startSide } from "./_process.ts";
+import { type SideProcess, startSide } from "./_process.ts";
 import type { Profile } from "./_profile.ts";
 import { createProgress, type Progress } from "./_progress.ts";
 import type { Memory } from "./_side.ts";
 import { cases, loadCommand, select, type Setting, settingsOf, slotsFilled } from "./cases.ts";
 import { writeGguf, type WrittenFile } from "./gguf_file.ts";
 import { plotComparison } from "./plot.ts";
+import { agreement, both, runRounds, speedLine, type Versus } from "./rounds.ts";
 import { hollow, randomBlocks, shapes } from "./shapes.ts";
+import { measureTransformers, onnxShapes, writeOnnxFolder } from "./transformers.ts";
 
-const sides = ["decant", "llama"] as const;
 /** Bytes per value of the KV cache. */
-const kvValueBytes = { decant: 4, llama: 2 } as const;
+const kvValueBytes = { decant: 4, peer: 2 } as const;
 /** Most resident memory for each byte of weights; KV and what every process holds not counted. */
 const MEMORY_LIMIT = 1.15;
-
-type Pair<T> = Readonly<Record<SideName, T>>;
-
-async function both<T>(ask: (name: SideName) => Promise<T>): Promise<Pair<T>> {
-  return { decant: await ask("decant"), llama: await ask("llama") };
-}
 
 /** What all settings of one file have in common. */
 interface Loaded {
   readonly path: string;
   readonly file: WrittenFile;
   /** Resident bytes of a process with the same vocabulary and no weights. */
-  readonly fixedBytes: Pair<number>;
+  readonly fixedBytes: Versus<number>;
 }
 
 /** Runs the cases on a model without weights; what the process then holds is not the weights' doing. */
-async function measureFixed(model: string, folder: string): Promise<Pair<number>> {
+async function measureFixed(model: string, folder: string): Promise<Versus<number>> {
   const config = hollow(shapes[model]!);
   const path = `${folder}/hollow.gguf`;
   const { weightBytes } = writeGguf(path, config, randomBlocks(config, "Q8_0"));
   const setting = { model, type: "Q8_0", threads: 1, rounds: 1 } as const;
   return await both(async (name) => {
-    await using side = await startSide(name);
+    await using side = await startSide(name === "peer" ? "llama" : name);
     await side.load(loadCommand(path, setting));
     for (const work of Object.values(cases)) await side.work({ ...work, vocab: config.vocab });
     return (await side.memory()).resident - weightBytes;
@@ -62,18 +58,19 @@ async function measure(
   const labels = { model, type, threads };
   await using decant = await startSide("decant");
   await using llama = await startSide("llama");
-  const running: Pair<SideProcess> = { decant, llama };
+  const running: Versus<SideProcess> = { decant, peer: llama };
   const loadMs = await both((name) => running[name].load(loadCommand(path, setting)));
   const warm = await both((name) => running[name].work({ ...cases.decode!, steps: 16, vocab }));
   report({
     name: "cpu/start",
     ...labels,
     ...file,
-    loadMs: { decant: round(loadMs.decant), llama: round(loadMs.llama) },
-    sameArgmax: agreement(warm.decant.argmax, warm.llama.argmax),
+    loadMs: { decant: round(loadMs.decant), llama: round(loadMs.peer) },
+    sameArgmax: agreement({ decant: warm.decant.argmax, peer: warm.peer.argmax }),
   });
-  const times = await runRounds(setting, running, vocab, progress);
-  for (const [name, ms] of Object.entries(times)) report(speedLine(name, labels, ms));
+  const done = partDone(setting, progress);
+  const times = await runRounds(running, { rounds: setting.rounds, vocab, done });
+  for (const [name, ms] of Object.entries(times)) report(speedLine("llama", name, labels, ms));
   const full = await both((name) => running[name].memory());
   for (const name of ["decode", "prefill"]) {
     const work = { ...cases[name]!, steps: name === "decode" ? 32 : 1, vocab };
@@ -82,26 +79,11 @@ async function measure(
   report({ name: "cpu/memory", ...labels, ...memoryFields(model, file, fixedBytes, full) });
 }
 
-async function runRounds(
-  setting: Setting,
-  running: Pair<SideProcess>,
-  vocab: number,
-  progress: Progress,
-): Promise<Readonly<Record<string, Pair<number[]>>>> {
-  const times = Object.fromEntries(
-    Object.keys(cases).map((name) => [name, { decant: [] as number[], llama: [] as number[] }]),
-  );
-  for (let i = 0; i < setting.rounds; i++) {
-    const order = i % 2 === 0 ? sides : sides.toReversed();
-    for (const [name, work] of Object.entries(cases)) {
-      for (const side of order) {
-        times[name]![side].push((await running[side].work({ ...work, vocab })).ms);
-      }
-      const share = weightOf(setting) / setting.rounds / Object.keys(cases).length;
-      progress.advance(share, `${setting.model} ${setting.type}, threads: ${setting.threads}`);
-    }
-  }
-  return times;
+/** Tells the progress that one case of one round is done. */
+function partDone(setting: Setting, progress: Progress): () => void {
+  const share = weightOf(setting) / setting.rounds / Object.keys(cases).length;
+  const what = `${setting.model} ${setting.type}, threads: ${setting.threads}`;
+  return () => progress.advance(share, what);
 }
 
 /** About how long a setting takes, in arbitrary units. */
@@ -110,43 +92,15 @@ function weightOf({ model, type, threads, rounds }: Setting): number {
   return size * rounds * (type === "Q4_0" ? 1 : 1.5) / Math.min(threads, 2) ** 0.7;
 }
 
-function speedLine(
-  name: string,
-  labels: Readonly<Record<string, unknown>>,
-  ms: Pair<readonly number[]>,
-): Record<string, unknown> {
-  const { streams, tokens, steps } = cases[name]!;
-  const side = (values: readonly number[]) => {
-    const time = summary(values);
-    return { ms: time, tokensPerSecond: round(1000 * streams * tokens * steps / time.median) };
-  };
-  const ratios = ms.decant.map((ours, i) => ms.llama[i]! / ours);
-  return {
-    name: "cpu/speed",
-    case: name,
-    ...labels,
-    streams,
-    tokens,
-    steps,
-    decant: side(ms.decant),
-    llama: side(ms.llama),
-    ratio: {
-      median: summary(ratios).median,
-      lowest: round(Math.min(...ratios)),
-      highest: round(Math.max(...ratios)),
-    },
-  };
-}
-
 /** Bytes after all cases, and how often the weights fit into what is neither fixed nor KV. */
 function memoryFields(
   model: string,
   file: WrittenFile,
-  fixedBytes: Pair<number>,
-  full: Pair<Memory>,
+  fixedBytes: Versus<number>,
+  full: Versus<Memory>,
 ) {
   const { layers, kvHeads, headDim } = shapes[model]!;
-  const side = (name: SideName) => {
+  const side = (name: keyof Versus<unknown>) => {
     const kvBytes = 2 * layers * kvHeads * headDim * slotsFilled() * kvValueBytes[name];
     const own = full[name].resident - fixedBytes[name] - kvBytes;
     return {
@@ -160,7 +114,7 @@ function memoryFields(
     weightBytes: file.weightBytes,
     limit: MEMORY_LIMIT,
     decant: side("decant"),
-    llama: side("llama"),
+    llama: side("peer"),
   };
 }
 
@@ -170,10 +124,6 @@ function shares({ ms, profile = {} }: { readonly ms: number; readonly profile?: 
   const inOps = Object.values(profile).reduce((a, b) => a + b, 0);
   const ops = Object.entries(profile).map(([op, part]) => [op, percent(part)]);
   return { ms: round(ms), percent: { ...Object.fromEntries(ops), rest: percent(ms - inOps) } };
-}
-
-function agreement(a: readonly number[], b: readonly number[]): string {
-  return `${a.filter((token, i) => token === b[i]).length} of ${a.length}`;
 }
 
 /** The model that ships with the project: its start after the modules are there, and its rest. */
@@ -197,7 +147,12 @@ async function main(args: string[]): Promise<void> {
   const files = settingsOf(selection);
   const environment = await readEnvironment();
   const { report, lines } = createReport(environment);
-  const progress = createProgress(files.flat().reduce((sum, one) => sum + weightOf(one), 0));
+  const settings = files.flat();
+  const peersOf = ({ model }: Setting) =>
+    selection.peers.filter((peer) => peer !== "transformers" || onnxShapes.includes(model));
+  const progress = createProgress(
+    settings.reduce((sum, one) => sum + weightOf(one) * peersOf(one).length, 0),
+  );
   const folder = await Deno.makeTempDir();
   const what = selection.isWhole ? "cpu-comparison" : "cpu-part";
   /** After each file, so that a run that is ended early leaves what it has. */
@@ -210,12 +165,24 @@ async function main(args: string[]): Promise<void> {
     await measureEmbedded(report);
     for (const settings of files) {
       const { model, type } = settings[0]!;
+      const peers = peersOf(settings[0]!);
+      if (peers.length === 0) continue;
       const path = `${folder}/${model}-${type}.gguf`;
       progress.advance(0, `writing ${model} ${type}`);
-      const fixedBytes = await measureFixed(model, folder);
       const file = writeGguf(path, shapes[model]!, randomBlocks(shapes[model]!, type));
-      const loaded = { path, file, fixedBytes };
-      for (const setting of settings) await measure(setting, loaded, { report, progress });
+      if (peers.includes("llama")) {
+        const loaded = { path, file, fixedBytes: await measureFixed(model, folder) };
+        for (const setting of settings) await measure(setting, loaded, { report, progress });
+      }
+      if (peers.includes("transformers")) {
+        const onnx = `${folder}/onnx`;
+        await writeOnnxFolder(onnx, { model, type });
+        for (const setting of settings) {
+          const done = partDone(setting, progress);
+          await measureTransformers(setting, { decant: path, peer: onnx }, { report, done });
+        }
+        await Deno.remove(onnx, { recursive: true });
+      }
       await Deno.remove(path);
       await save();
     }

@@ -1,4 +1,4 @@
-/** Table of the comparison with llama.cpp, from its result lines. */
+/** Tables of the comparisons with llama.cpp and transformers.js, from their result lines. */
 
 /** One line of a result file. */
 export type Line = Readonly<Record<string, unknown>>;
@@ -75,7 +75,24 @@ export function tableOfComparison(lines: readonly Line[]): string {
   return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 
-function speedCell({ decant, llama, ratio }: Speed): string {
+/** As {@link tableOfComparison} for transformers.js; undefined where it was not measured. */
+export function tableOfTransformers(lines: readonly Line[]): string | undefined {
+  type Peer<L> = L & { readonly transformers: { readonly tokensPerSecond: number } };
+  const speeds = of<Peer<Omit<Speed, "llama">>>(lines, "cpu/speed-transformers");
+  if (speeds.length === 0) return undefined;
+  const key = ({ model, type, threads }: Omit<Speed, "llama">) => `${model} ${type} | ${threads}`;
+  const rows = [...new Set(speeds.map(key))].map((wanted) => [
+    wanted,
+    ...Object.keys(titles).map((name) => {
+      const found = speeds.find((line) => key(line) === wanted && line.case === name);
+      return found === undefined ? "" : speedCell({ ...found, llama: found.transformers });
+    }),
+  ]);
+  const head = ["weights", "threads", ...Object.values(titles).map((t) => `${t}, tokens/s`)];
+  return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
+function speedCell({ decant, llama, ratio }: Pick<Speed, "decant" | "llama" | "ratio">): string {
   const short = (value: number) => value >= 100 ? value.toFixed(0) : value.toFixed(1);
   return `${short(decant.tokensPerSecond)} / ${short(llama.tokensPerSecond)} (${
     ratio.median.toFixed(2)

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { cases, everything, settingsOf, slotsFilled } from "../../../bench/cpu/cases.ts";
 import { plotComparison } from "../../../bench/cpu/plot.ts";
-import { tableOfComparison } from "../../../bench/cpu/table.ts";
+import { tableOfComparison, tableOfTransformers } from "../../../bench/cpu/table.ts";
 
 /** Lines as a run writes them, with made-up figures. */
 function lines(threads: number): Record<string, unknown>[] {
@@ -28,6 +28,22 @@ Deno.test("tableOfComparison() has a row per file and number of threads", () => 
     rows[2],
     "| M Q4_0 | 1 | 150 / 75.3 (2.00) | 300 / 75.3 (4.00) | 450 / 75.3 (6.00) | 600 / 75.3 (8.00) | " +
       "300 / 300 | 1.04 | 0.25 / 1.23 |",
+  );
+});
+
+Deno.test("tableOfTransformers() has a row per file and number of threads, if there are any", () => {
+  assertEquals(tableOfTransformers(lines(1)), undefined);
+  const others = [1, 2].flatMap(lines).map((line) => ({
+    ...line,
+    name: `${line.name}-transformers`,
+    llama: undefined,
+    transformers: line.llama,
+  }));
+  const rows = tableOfTransformers(others)!.split("\n");
+  assertEquals(rows.length, 4);
+  assertEquals(
+    rows[3],
+    "| M Q4_0 | 2 | 150 / 75.3 (2.00) | 300 / 75.3 (4.00) | 450 / 75.3 (6.00) | 600 / 75.3 (8.00) |",
   );
 });
 
