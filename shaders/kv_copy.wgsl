@@ -1,10 +1,10 @@
 // kv_copy: copies what one pool buffer holds of some slots to other slots.
 //
-//   data[to[i], :] = data[from[i], :]
+//   data[to[i] : + width] = data[from[i] : + width], places counted in `stride` words
 //
 // Source    none needed.
-// Shapes    data [units, page_size, width], slots counted over all units; from, then to [count] from word `at` of step_data.
-//           Each pair is copied `heads` times, `apart` slots apart: the same page of other heads.
+// Shapes    data: words; from, then to [count] from word `at` of step_data: slots (stride = width), or words (stride 1).
+//           Each pair is copied `heads` times, `apart` places apart: the same page of other heads.
 // Types     words: any 4-byte type.
 // Bindings  0 params, 1 step_data, 2 data
 // Dispatch  (ceil(heads * width / 64), count, 1)
@@ -14,10 +14,11 @@
 struct Params {
   heads: u32,
   apart: u32,
-  base: u32, // slot that slot 0 of the list is
+  base: u32, // place that place 0 of the list is
   width: u32,
   count: u32,
   at: u32,
+  stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,5 +35,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let to = step_data[params.at + params.count + group.y];
   let head = params.base + (i / params.width) * params.apart;
   let column = i % params.width;
-  data[(head + to) * params.width + column] = data[(head + source) * params.width + column];
+  data[(head + to) * params.stride + column] = data[(head + source) * params.stride + column];
 }

@@ -3,14 +3,18 @@ import addSource from "./add.wgsl" with { type: "text" };
 import advanceSource from "./advance.wgsl" with { type: "text" };
 import attentionSource from "./attention.wgsl" with { type: "text" };
 import attentionMergeSource from "./attention_merge.wgsl" with { type: "text" };
+import attentionReadSource from "./attention_read.wgsl" with { type: "text" };
+import attentionReadSignalsSource from "./attention_read_signals.wgsl" with { type: "text" };
 import attentionSignalsSource from "./attention_signals.wgsl" with { type: "text" };
 import attentionTileSource from "./attention_tile.wgsl" with { type: "text" };
+import chooseSlotsSource from "./choose_slots.wgsl" with { type: "text" };
 import embedF16Source from "./embed_f16.wgsl" with { type: "text" };
 import embedF32Source from "./embed_f32.wgsl" with { type: "text" };
 import embedQ4Source from "./embed_q4.wgsl" with { type: "text" };
 import embedQ8Source from "./embed_q8.wgsl" with { type: "text" };
 import gatherRowsSource from "./gather_rows.wgsl" with { type: "text" };
 import kvCopySource from "./kv_copy.wgsl" with { type: "text" };
+import kvEncodeSource from "./kv_encode.wgsl" with { type: "text" };
 import kvRecordSource from "./kv_record.wgsl" with { type: "text" };
 import kvTurnSource from "./kv_turn.wgsl" with { type: "text" };
 import kvWriteSource from "./kv_write.wgsl" with { type: "text" };
@@ -23,6 +27,8 @@ import linearTileF16Source from "./linear_tile_f16.wgsl" with { type: "text" };
 import linearTileF32Source from "./linear_tile_f32.wgsl" with { type: "text" };
 import linearTileQ4Source from "./linear_tile_q4.wgsl" with { type: "text" };
 import linearTileQ8Source from "./linear_tile_q8.wgsl" with { type: "text" };
+import readScoresSource from "./read_scores.wgsl" with { type: "text" };
+import recordMoveSource from "./record_move.wgsl" with { type: "text" };
 import rmsNormSource from "./rms_norm.wgsl" with { type: "text" };
 import ropeSource from "./rope.wgsl" with { type: "text" };
 import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
@@ -82,9 +88,26 @@ export const attentionTile = defineKernel("attention_tile", attentionTileSource,
   params: "heads kv_heads head_dim quads page_size slots layer home rows tiles scale:f32",
   overrides: { WIDE: [1, 2, 4] },
 });
+export const attentionRead = defineKernel("attention_read", attentionReadSource, {
+  bindings: "params q keys values step_data lists y* stats*",
+  params: "heads kv_heads head_dim quads page_size slots layer home chosen room pieces scale:f32",
+  overrides: { SPLIT: [0, 1] },
+});
+export const attentionReadSignals = defineKernel(
+  "attention_read_signals",
+  attentionReadSignalsSource,
+  {
+    bindings: "params q keys stats step_data lists record* encoded*",
+    params: "heads kv_heads head_dim quads page_size slots layer home chosen room scale:f32 signal",
+  },
+);
 export const attentionSignals = defineKernel("attention_signals", attentionSignalsSource, {
   bindings: "params q keys stats step_data record*",
   params: "heads kv_heads head_dim quads page_size slots layer home rows chosen scale:f32 signal",
+});
+export const chooseSlots = defineKernel("choose_slots", chooseSlotsSource, {
+  bindings: "params scores step_data lists*",
+  params: "kv_heads layer ruled first space room",
 });
 export const drawResult = defineKernel("draw_result", drawResultSource, {
   bindings: "params x cuts flags step_data stats*",
@@ -101,7 +124,11 @@ export const gatherRows = defineKernel("gather_rows", gatherRowsSource, {
 });
 export const kvCopy = defineKernel("kv_copy", kvCopySource, {
   bindings: "params step_data data*",
-  params: "heads apart base width count at",
+  params: "heads apart base width count at stride",
+});
+export const kvEncode = defineKernel("kv_encode", kvEncodeSource, {
+  bindings: "params step_data data*",
+  params: "head_dim heads apart count at form",
 });
 export const kvRecord = defineKernel("kv_record", kvRecordSource, {
   bindings: "params values step_data record*",
@@ -127,6 +154,15 @@ export const linearTileF16 = defineKernel("linear_tile_f16", linearTileF16Source
 export const linearTileF32 = defineKernel("linear_tile_f32", linearTileF32Source, linearTile);
 export const linearTileQ4 = defineKernel("linear_tile_q4", linearTileQ4Source, linearTile);
 export const linearTileQ8 = defineKernel("linear_tile_q8", linearTileQ8Source, linearTile);
+export const readScores = defineKernel("read_scores", readScoresSource, {
+  bindings: "params q keys encoded step_data scores*",
+  params: "heads kv_heads head_dim quads page_size slots layer home ruled first space width",
+  overrides: { SCORE: [0, 1, 2] },
+});
+export const recordMove = defineKernel("record_move", recordMoveSource, {
+  bindings: "params step_data record other*",
+  params: "heads apart other_apart width count at",
+});
 export const rmsNorm = defineKernel("rms_norm", rmsNormSource, {
   bindings: "params x weight y*",
   params: "cols eps:f32",

@@ -114,6 +114,23 @@ const trips: Readonly<Record<string, number>> = {
   "for (var j = 0u; j < known; j++)": 64,
   "for (var round = 0u; round < 10u; round++)": 10,
   "for (var round = 0u; round < 32u; round++)": 32,
+  "for (var c = 0u; c < min(4u, dim - 4u * i); c++)": 4,
+  "for (var c = 0u; c < min(4u, params.head_dim - 4u * i); c++)": 4,
+  "for (var c = 0u; c < min(8u, end - d); c++)": 8,
+  "for (var c = 0u; c < min(8u, params.head_dim - d); c++)": 8,
+  "for (var d = 0u; d < params.head_dim; d += 8u)": 32,
+  "for (var d = start; d < end; d++)": 32,
+  "for (var d = start; d < end; d += 8u)": 4,
+  "for (var g = 0u; g < groups; g++)": 256 / 32,
+  "for (var k = 0u; k < 3u; k++)": 3,
+  "for (var t = 0u; t < 32u; t++)": 32,
+  "for (var d = 0u; d < params.width; d++)": 4096, // width of an adapter's records
+  "for (var s = begin + 1u; s < to; s++)": 4096, // slots of a page
+  "for (var s = begin; s < to; s++)": 4096,
+  "for (var bit = 0u; bit < 32u; bit++)": 32,
+  "for (var i = begin; i < end; i++)": 32_768, // slots up to 64 * 32,768
+  "for (var i = lane; i < sinks; i += 64u)": 32_768,
+  "for (var i = lane; i < count - recent; i += 64u)": 32_768,
   "for (var c = 0u; c < 4u; c++)": 4,
 };
 

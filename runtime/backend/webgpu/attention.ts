@@ -1,16 +1,17 @@
-/** kv_write, attention and kv_copy on the host side. */
+/** kv_write and attention on the host side. */
 import * as kernels from "../../../shaders/mod.ts";
 import { ShapeError } from "../../errors.ts";
 import type { KvSignal } from "../../kv/policy.ts";
-import type { AttentionRow, CopyOptions } from "../backend.ts";
-import { requireDistinct } from "../cpu/kv_copy.ts";
+import type { AttentionRow } from "../backend.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { attend, PART } from "./attend.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
+import { attentionRead, chooseSlots, type Reading, recordRead } from "./attention_read.ts";
 import { recordValues } from "./kv_record.ts";
 import { stepData, type Target, target } from "./recorder.ts";
 import { ropeTable, rotationOf } from "./rows.ts";
+import { readTable } from "./read_table.ts";
 import type { RowTable } from "./row_table.ts";
 import type { Stage } from "./stage.ts";
 import type { GpuTensor, Slice } from "./tensor.ts";
@@ -138,6 +139,8 @@ function writeRotated(
 export interface AttentionOptions {
   readonly scale: number;
   readonly signals: readonly KvSignal[];
+  /** Of adapters, by name. */
+  readonly queries?: ReadonlyMap<string, GpuTensor> | undefined;
 }
 
 /**
@@ -151,7 +154,7 @@ export function attention(
   pool: GpuKvPool,
   layer: number,
   rows: readonly AttentionRow[],
-  { scale, signals }: AttentionOptions,
+  { scale, signals, queries }: AttentionOptions,
 ): GpuTensor {
   const { kvHeads, headDim } = pool.layout;
   const [tokens, width] = matrix("attention", q);
@@ -169,19 +172,30 @@ export function attention(
   if (table.length > tokens) {
     throw new ShapeError("attention", `rows have ${table.length} tokens, q ${tokens}`);
   }
-  if (table.mostSlots > PART * MOST_PARTS) {
-    throw new RangeError(`A row of ${table.mostSlots} slots is longer than kernels can go through`);
+  const chosen = readTable(stage, pool, layer, rows, table);
+  const longest = Math.max(table.mostSlots, chosen?.mostSlots ?? 0);
+  if (longest > PART * MOST_PARTS) {
+    throw new RangeError(`A row of ${longest} slots is longer than kernels can go through`);
   }
   const from = q.target;
   const y = stage.slice("attention", q.shape);
   const stats = stage.slice("attention", [tokens, heads, 2]);
-  attend(stage, pool, { layer, rows, table, heads, scale, q: from, y, stats });
+  const reading = chosen && { table: chosen, layer, heads, scale, q: from, queries };
+  const lists = reading && chooseSlots(stage, pool, reading);
+  if (chosen?.isAll !== true) {
+    attend(stage, pool, { layer, rows, table, heads, scale, q: from, y, stats });
+  }
+  if (reading !== undefined) {
+    attentionRead(stage, pool, reading, { lists: lists!, y: all(y), stats: all(stats) });
+  }
   recordSignals(stage, pool, layer, rows, table, {
     signals,
     scale,
     heads,
     q: from,
     stats: all(stats),
+    reading,
+    lists,
   });
   return stage.tensor("attention", q.shape, y);
 }
@@ -192,6 +206,8 @@ interface Recording {
   readonly heads: number;
   readonly q: Target;
   readonly stats: Target;
+  readonly reading: Reading | undefined;
+  readonly lists: Target | undefined;
 }
 
 const signalCodes: Readonly<Partial<Record<KvSignal, number>>> = {
@@ -208,7 +224,7 @@ function recordSignals(
   layer: number,
   rows: readonly AttentionRow[],
   table: RowTable,
-  { signals, scale, heads, q, stats }: Recording,
+  { signals, scale, heads, q, stats, reading, lists }: Recording,
 ): void {
   const wanted = new Map<KvSignal, number[]>();
   for (const [r, row] of rows.entries()) {
@@ -219,7 +235,9 @@ function recordSignals(
     }
   }
   const { kvHeads, headDim, pageSize } = pool.layout;
-  for (const [signal, chosen] of wanted) {
+  for (const [signal, all] of wanted) {
+    const views = signal === "key-norm" || signal === "query" ? undefined : reading?.table.views;
+    const chosen = all.filter((r) => views?.has(r) !== true);
     if (signal === "query") {
       pool.setWidth("query", heads / kvHeads * headDim);
       recordValues(stage, pool, layer, signal, q, chosen.map((r) => rows[r]!));
@@ -227,6 +245,14 @@ function recordSignals(
     }
     const code = signalCodes[signal];
     if (code === undefined) throw new TypeError(`The backend does not record "${signal}"`);
+    for (const format of new Set(all.map((r) => rows[r]!.encoded?.format))) {
+      const its = all.filter((r) => views?.has(r) && rows[r]!.encoded?.format === format);
+      if (its.length === 0) continue;
+      const encoded = format && pool.record(signal, layer, format);
+      const what = { lists: lists!, stats, signal, code, rows: its, encoded };
+      recordRead(stage, pool, reading!, what);
+    }
+    if (chosen.length === 0) continue;
     stage.dispatch(
       kernels.attentionSignals,
       [
@@ -247,73 +273,4 @@ function recordSignals(
       [Math.ceil(table.mostSlots / 64), kvHeads, chosen.length],
     );
   }
-}
-
-/**
- * Copies K, V and recorded signals of all units behind slots.
- *
- * @throws {RangeError} if a slot is not in the pool, or a target is also a source or repeated
- */
-export function kvCopy(
-  stage: Stage,
-  pool: GpuKvPool,
-  from: Uint32Array,
-  to: Uint32Array,
-  { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
-): void {
-  if (format !== "f32") throw new TypeError("The backend has f32 slots only");
-  requireDistinct(from, to);
-  for (const slot of [...from, ...to]) pool.requireSlot(granularity, slot);
-  if (from.length === 0) return;
-  const { kvHeads } = pool.layout;
-  const at = stage.data.reserve(2 * from.length, (words) => {
-    words.set(from.map((slot) => pool.slotOffset(granularity, slot)));
-    words.set(to.map((slot) => pool.slotOffset(granularity, slot)), from.length);
-  });
-  const copy = (buffer: GpuBuffer, width: number, heads: number) =>
-    stage.dispatch(
-      kernels.kvCopy,
-      [heads, pool.slots, 0, width, from.length, at],
-      [stepData, whole(buffer)],
-      [Math.ceil(heads * width / 64), from.length, 1],
-    );
-  for (const part of pool.parts) {
-    // A sequence's slots are in every layer; others are wherever their unit is.
-    const heads = { sequence: part.layers * kvHeads, layer: kvHeads, "kv-head": 1 }[granularity];
-    copy(part.keys, pool.padded, heads);
-    copy(part.values, pool.padded, heads);
-    for (const { buffer, width, format: its } of part.records()) {
-      if (its === format) copy(buffer, width, heads);
-    }
-    if (turn !== undefined) turnKeys(stage, pool, part.keys, heads, at + from.length, turn);
-  }
-}
-
-/** Rotates the keys of slots on; `at` is the word of their list. */
-function turnKeys(
-  stage: Stage,
-  pool: GpuKvPool,
-  keys: GpuBuffer,
-  heads: number,
-  at: number,
-  { shifts, rope }: NonNullable<CopyOptions["turn"]>,
-): void {
-  const half = rope.headDim / 2;
-  const turns = stage.data.once(shifts, () => {
-    const table = new Float32Array(shifts.length * 2 * half);
-    shifts.forEach((shift, i) => {
-      for (let d = 0; d < half; d++) {
-        table[i * 2 * half + d] = Math.cos(shift * rope.frequencies[d]!);
-        table[(2 * i + 1) * half + d] = Math.sin(shift * rope.frequencies[d]!);
-      }
-    });
-    return stage.data.put(new Uint32Array(table.buffer));
-  });
-  const gap = rope.layout === "half" ? half : 1;
-  stage.dispatch(
-    kernels.kvTurn,
-    [heads, pool.slots, pool.padded, half, gap, at, turns],
-    [stepData, whole(keys)],
-    [Math.ceil(heads * half / 64), shifts.length, 1],
-  );
 }

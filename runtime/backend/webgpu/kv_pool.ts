@@ -8,7 +8,7 @@
  * head. Larger pools have buffers per layer; then tables are those of whole sequences only.
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
-import { slotsPerPage } from "../../kv/formats.ts";
+import { type KvKind, loadSlots, slotsPerPage } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
 import { unitBase, unitOffset } from "../../kv/units.ts";
 import type { KvPool, SlotPlace } from "../backend.ts";
@@ -88,6 +88,11 @@ export class GpuKvPool implements KvPool {
     return this.#parts;
   }
 
+  /** Words of K (or V) of a unit. */
+  get unitWords(): number {
+    return this.layout.pageSize * this.padded;
+  }
+
   slotsPerPage(format: KvFormat): number {
     return slotsPerPage(this.layout, format, 4 * this.padded);
   }
@@ -156,22 +161,47 @@ export class GpuKvPool implements KvPool {
     { granularity, format }: SlotPlace = { granularity: "sequence", format: "f32" },
   ): Promise<Float32Array> {
     if (kvHead >= this.layout.kvHeads) throw new RangeError(`Head ${kvHead} is not in the pool`);
-    if (format !== "f32") throw new TypeError("The backend has f32 slots only");
-    for (const slot of slots) this.requireSlot(granularity, slot);
-    const vectors = { key: this.keys(layer), value: this.values(layer) };
+    for (const slot of slots) this.requireSlot(granularity, slot, format);
     const isVector = signal === "key" || signal === "value";
+    if (isVector && format !== "f32") {
+      const kind = signal === "key" ? "keys" : "values";
+      return await this.#decoded(kind, layer, kvHead, slots, { granularity, format });
+    }
     const width = isVector ? this.layout.headDim : this.widthOf(signal);
     const stride = isVector ? this.padded : width;
-    const buffer = isVector ? vectors[signal] : this.record(signal, layer);
-    const { pageSize } = this.layout, home = this.home(layer);
-    const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * pageSize;
-    const rows = slots.map((slot) => base + this.slotOffset(granularity, slot));
+    const vectors = { key: this.keys(layer), value: this.values(layer) };
+    const buffer = isVector ? vectors[signal] : this.record(signal, layer, format);
+    const perPage = this.slotsPerPage(format), home = this.home(layer);
+    const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * perPage;
+    const rows = slots.map((slot) => base + this.slotOffset(granularity, slot, format));
     const data = await this.host.gather(buffer, stride, rows);
     if (width === stride) return data;
     const out = new Float32Array(slots.length * width);
     for (let i = 0; i < slots.length; i++) {
       out.set(data.subarray(i * stride, i * stride + width), i * width);
     }
+    return out;
+  }
+
+  /** Vectors in another format, by whole pages. */
+  async #decoded(
+    kind: KvKind,
+    layer: number,
+    kvHead: number,
+    slots: Uint32Array,
+    { granularity, format }: SlotPlace & { readonly format: Exclude<KvFormat, "f32"> },
+  ): Promise<Float32Array> {
+    const { headDim } = this.layout, perPage = this.slotsPerPage(format);
+    const base = unitBase(this.layout, this.pages, granularity, this.home(layer), kvHead);
+    const ids = [...new Set(Array.from(slots, (slot) => Math.floor(slot / perPage)))];
+    const units = Uint32Array.from(ids, (id) => base + this.unitOffset(granularity, id));
+    const floats = await this.host.gather(this[kind](layer), this.unitWords, units);
+    const memory = { floats, bytes: new Uint8Array(floats.buffer, floats.byteOffset) };
+    const out = new Float32Array(slots.length * headDim);
+    slots.forEach((slot, i) => {
+      const page = ids.indexOf(Math.floor(slot / perPage)) * 4 * this.unitWords;
+      loadSlots(kind, format, memory, page, slot % perPage, 1, headDim, out, i * headDim, 0);
+    });
     return out;
   }
 
@@ -184,8 +214,8 @@ export class GpuKvPool implements KvPool {
   }
 
   /** @throws {RangeError} if the slot is not in the pool */
-  requireSlot(granularity: KvGranularity, slot: number): void {
-    this.requirePage(granularity, Math.floor(slot / this.layout.pageSize));
+  requireSlot(granularity: KvGranularity, slot: number, format: KvFormat = "f32"): void {
+    this.requirePage(granularity, Math.floor(slot / this.slotsPerPage(format)));
   }
 
   /** Distance of a page's unit from the first one of its layer and head. */
@@ -194,9 +224,9 @@ export class GpuKvPool implements KvPool {
   }
 
   /** The same for a slot, in slots. */
-  slotOffset(granularity: KvGranularity, slot: number): number {
-    const { pageSize } = this.layout, offset = slot % pageSize;
-    return this.unitOffset(granularity, (slot - offset) / pageSize) * pageSize + offset;
+  slotOffset(granularity: KvGranularity, slot: number, format: KvFormat = "f32"): number {
+    const perPage = this.slotsPerPage(format), offset = slot % perPage;
+    return this.unitOffset(granularity, (slot - offset) / perPage) * perPage + offset;
   }
 
   [Symbol.dispose](): void {

@@ -16,12 +16,14 @@ import {
   type KvSupport,
   type Ops,
   type RowSource,
+  type StepSize,
   type Tensor,
 } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
-import { attention, kvCopy, kvWrite } from "./attention.ts";
+import { attention, kvWrite } from "./attention.ts";
 import type { Gpu } from "./device.ts";
 import { canDraw, draw, drawnFrom } from "./draws.ts";
+import { kvCopy, kvEncode } from "./kv_copy.ts";
 import { kvRecord } from "./kv_record.ts";
 import { GpuKvPool, gpuPool, pageBytesOf, type PoolHost } from "./kv_pool.ts";
 import { linear } from "./linear.ts";
@@ -54,6 +56,8 @@ export interface GpuBackendOptions {
   readonly fuses?: boolean;
   /** Tokens of a step from which on matrix products are tiled. It changes no result. @default 32 */
   readonly tilesFrom?: number;
+  /** How much suits one step. @default 512 tokens on GPUs, the engine's small steps on drivers on the CPU */
+  readonly steps?: StepSize;
   /** Whether disposing the backend disposes the GPU as well. @default false */
   readonly ownsGpu?: boolean;
 }
@@ -76,6 +80,8 @@ export interface GpuBackend extends Backend {
 const NO_LIMIT = 2 ** 40;
 /** Fewer tokens fill too few workgroups of the tiled kernels. To be tuned on GPUs. */
 const TILES_FROM = 32;
+/** Enough rows to fill a GPU, and not so many that a long prompt holds up running streams for long. */
+const HARDWARE_STEPS: StepSize = { stepTokens: 512, chunkTokens: 256 };
 
 /** Opens the backend on a GPU that stays the caller's, unless `ownsGpu`. */
 export function createGpuBackend(gpu: Gpu, options: GpuBackendOptions = {}): GpuBackend {
@@ -85,13 +91,13 @@ export function createGpuBackend(gpu: Gpu, options: GpuBackendOptions = {}): Gpu
 class WebGpuBackend implements GpuBackend, PoolHost {
   readonly name = "webgpu";
   readonly kv: KvSupport = {
-    granularities: ["sequence", "layer", "kv-head"],
-    formats: [],
+    granularities: fullKvSupport.granularities,
+    formats: fullKvSupport.formats,
     signals: fullKvSupport.signals,
-    reads: [],
+    adapters: true,
+    reads: fullKvSupport.reads,
     readSlots: true,
     turns: true,
-    adapters: true,
   };
   readonly gpu: Gpu;
   readonly limits: Backend["limits"];
@@ -147,6 +153,10 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       memory_bytes: this.#options.memoryBytes ?? 0,
       used_bytes: this.#memory.used,
     };
+  }
+
+  get steps(): StepSize | undefined {
+    return this.#options.steps ?? (this.gpu.info.isSoftware ? undefined : HARDWARE_STEPS);
   }
 
   get capacity() {
@@ -397,6 +407,8 @@ function rangesOf(storage: Storage) {
 
 function createOps(stage: Stage, host: PoolHost): Ops {
   const own = (op: string, tensor: Tensor) => gpuTensor(op, tensor, stage);
+  const ownAll = (op: string, tensors: ReadonlyMap<string, Tensor>) =>
+    new Map([...tensors].map(([name, tensor]) => [name, own(op, tensor)]));
   return {
     embed: (table, tokens) => embed(stage, own("embed", table), tokens),
     rmsNorm: (x, weight, eps) => rmsNorm(stage, own("rms_norm", x), own("rms_norm", weight), eps),
@@ -422,7 +434,7 @@ function createOps(stage: Stage, host: PoolHost): Ops {
         gpuPool("attention", pool, host),
         layer,
         rows,
-        options,
+        { ...options, queries: options.queries && ownAll("attention", options.queries) },
       ),
     draw: (logits, vocab, draws) => draw(stage, own("draw", logits), vocab, draws),
     gatherRows: (x, rows) => gatherRows(stage, own("gather_rows", x), rows),
@@ -435,6 +447,8 @@ function createOps(stage: Stage, host: PoolHost): Ops {
         own("kv_record", values),
         rows,
       ),
+    kvEncode: (pool, from, to, place) =>
+      kvEncode(stage, gpuPool("kv_encode", pool, host), from, to, place),
     kvCopy: (pool, from, to, options) =>
       kvCopy(stage, gpuPool("kv_copy", pool, host), from, to, options),
   };

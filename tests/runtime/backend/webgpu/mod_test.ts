@@ -1,4 +1,3 @@
-import { leastKvSupport } from "../../../../runtime/backend/backend.ts";
 import { assertEquals } from "@std/assert";
 import type { Ops, Tensor } from "../../../../runtime/backend/backend.ts";
 import { GpuKvPool } from "../../../../runtime/backend/webgpu/mod.ts";
@@ -15,7 +14,6 @@ else {
      * exponentials, divisions and the store.
      */
     roundings: (terms) => terms / 4 + 16,
-    kv: { ...leastKvSupport, granularities: ["sequence", "layer", "kv-head"] },
     readSignal: (pool, signal, layer, kvHead, slots) => {
       if (!(pool instanceof GpuKvPool)) throw new TypeError("not a pool of this backend");
       return pool.readSignal(signal, layer, kvHead, slots);

@@ -1,0 +1,207 @@
+/**
+ * Rows whose tokens choose what they read, or whose older slots are in another format, in words of the
+ * step's data, beside what row_table.ts says of all rows.
+ *
+ * - per chosen token, 2 words: its number; word of its row's view
+ * - per view, 10 words: word of the row; format of older slots (0 f32: there are none, 1 int8, 2 int4,
+ *   3 kivi4); slots per page of it; word of its groups; first token that a rule chooses for (the row's
+ *   length: none) and the number of its list; the rule's budget, sinks, window; 0
+ * - per group, 5 words: slots in the other format; word of their page list (units from the first of
+ *   the layer and head); how many older slots of a list are read, word of the list (0: all are), slot
+ *   from which on all are. Slots are counted from the first one whatever its format.
+ */
+import { ShapeError } from "../../errors.ts";
+import type { KvFormat, ReadRule } from "../../kv/policy.ts";
+import { groupCount } from "../../kv/units.ts";
+import type { AttentionRow } from "../backend.ts";
+import { ruleOf } from "../cpu/row_slots.ts";
+import { formCodes } from "./kv_copy.ts";
+import type { GpuKvPool } from "./kv_pool.ts";
+import type { RowTable } from "./row_table.ts";
+import type { Stage } from "./stage.ts";
+
+/** See file comment. */
+export interface ReadTable {
+  /** Word of the chosen tokens, and how many there are. */
+  readonly chosen: number;
+  /** Word of their numbers alone. */
+  readonly numbers: number;
+  readonly count: number;
+  /** Whether there are no other tokens. */
+  readonly isAll: boolean;
+  /** By the row's number, the word of its view. */
+  readonly views: ReadonlyMap<number, number>;
+  /** Most slots that a chosen token reads, and that a chosen row has. */
+  readonly mostRead: number;
+  readonly mostSlots: number;
+  readonly ruled: readonly Ruled[];
+  /** Lists that rules make, and words of each. */
+  readonly lists: number;
+  readonly room: number;
+}
+
+/** Tokens that choose by one kind of score. */
+export interface Ruled {
+  readonly score: ReadRule["score"];
+  readonly adapter: string | undefined;
+  /** Of older slots. */
+  readonly format: KvFormat;
+  readonly tokens: readonly { readonly token: number; readonly view: number }[];
+  /** Number of the first one's list; the others' follow. */
+  readonly first: number;
+  readonly mostSlots: number;
+}
+
+const tables = new WeakMap<RowTable, Map<string, ReadTable | undefined>>();
+
+/**
+ * What a layer's attention has to read in a way of its own; undefined if nothing.
+ *
+ * @throws {RangeError} if a page is not in the pool, or counts and pages do not fit together
+ * @throws {ShapeError} if there is no table for a group
+ */
+export function readTable(
+  stage: Stage,
+  pool: GpuKvPool,
+  layer: number,
+  rows: readonly AttentionRow[],
+  table: RowTable,
+): ReadTable | undefined {
+  if (rows.every((row) => row.encoded === undefined && row.rule === undefined)) return undefined;
+  let known = tables.get(table);
+  if (known === undefined) tables.set(table, known = new Map());
+  const key = rows.map((row) => Number(isRuled(row, layer))).join("");
+  if (!known.has(key)) known.set(key, write(stage, pool, layer, rows, table));
+  return known.get(key);
+}
+
+function isRuled(row: AttentionRow, layer: number): boolean {
+  return ruleOf(row, layer, row.length - 1) !== undefined;
+}
+
+function write(
+  stage: Stage,
+  pool: GpuKvPool,
+  layer: number,
+  rows: readonly AttentionRow[],
+  table: RowTable,
+): ReadTable | undefined {
+  const views = new Map<number, number>();
+  const words: number[] = [];
+  const kinds = new Map<string, { rule: ReadRule; format: KvFormat; rows: number[] }>();
+  for (const [r, row] of rows.entries()) {
+    if (!isRuled(row, layer)) continue;
+    const rule = row.rule!, format = row.encoded?.format ?? "f32";
+    const key = `${rule.score} ${rule.adapter} ${format}`;
+    const kind = kinds.get(key);
+    if (kind === undefined) kinds.set(key, { rule, format, rows: [r] });
+    else kind.rows.push(r);
+  }
+  let lists = 0, room = 1, mostRead = 0, mostSlots = 0;
+  const firsts = new Map<number, number>();
+  const groups = [...kinds.values()].map((kind) => {
+    const first = lists;
+    for (const r of kind.rows) {
+      firsts.set(r, lists);
+      lists += rows[r]!.length - ruleFromOf(rows[r]!);
+    }
+    return { ...kind, first };
+  });
+  for (const [r, row] of rows.entries()) {
+    const ruled = isRuled(row, layer);
+    if (row.encoded === undefined && !ruled) continue;
+    const from = ruled ? ruleFromOf(row) : row.length, slots = slotsOf(row);
+    const { budget, sinks, window } = row.rule ?? { budget: 0, sinks: 0, window: 0 };
+    if (ruled) {
+      room = Math.max(room, 1 + Math.min(slots, Math.max(budget, sinks + Math.max(1, window))));
+    }
+    mostSlots = Math.max(mostSlots, slots);
+    mostRead = Math.max(mostRead, from > 0 ? slots : room - 1);
+    const view = stage.data.put(Uint32Array.of(
+      table.rows + 6 * r,
+      formCodes[row.encoded?.format ?? "f32"],
+      pool.slotsPerPage(row.encoded?.format ?? "f32"),
+      putGroups(stage, pool, row),
+      from,
+      firsts.get(r) ?? 0,
+      Math.min(budget, 0xffffffff),
+      Math.min(sinks, 0xffffffff),
+      Math.min(window, 0xffffffff),
+      0,
+    ));
+    views.set(r, view);
+    // Tokens that read everything from f32 slots are anybody's.
+    const begin = row.encoded === undefined ? from : 0;
+    for (let t = begin; t < row.length; t++) words.push(row.start + t, view);
+  }
+  if (words.length === 0) return undefined;
+  return {
+    chosen: stage.data.put(Uint32Array.from(words)),
+    numbers: stage.data.put(Uint32Array.from(words.filter((_, i) => i % 2 === 0))),
+    count: words.length / 2,
+    isAll: words.length / 2 === rows.reduce((sum, row) => sum + row.length, 0),
+    views,
+    mostRead,
+    mostSlots,
+    lists,
+    room,
+    ruled: groups.map(({ rule, format, rows: members, first }) => ({
+      score: rule.score,
+      adapter: rule.adapter,
+      format,
+      first,
+      mostSlots: Math.max(...members.map((r) => slotsOf(rows[r]!))),
+      tokens: members.flatMap((r) => {
+        const row = rows[r]!, from = ruleFromOf(row);
+        return Array.from(
+          { length: row.length - from },
+          (_, i) => ({ token: row.start + from + i, view: views.get(r)! }),
+        );
+      }),
+    })),
+  };
+}
+
+function ruleFromOf(row: AttentionRow): number {
+  return Math.min(row.length, row.ruleFrom ?? 0);
+}
+
+/** The most that one of its tables counts. */
+function slotsOf({ counts, encoded }: AttentionRow): number {
+  return counts.reduce((most, count, g) => Math.max(most, count + (encoded?.counts[g] ?? 0)), 0);
+}
+
+function putGroups(stage: Stage, pool: GpuKvPool, row: AttentionRow): number {
+  const { encoded, granularity } = row, { data } = stage;
+  const groups = Array.from({ length: groupCount(pool.layout, granularity) }, (_, g) => {
+    const count = encoded?.counts[g] ?? 0;
+    if (count > 0) checkPages(pool, row, g);
+    const units = encoded?.pages[g]?.map((id) => pool.unitOffset(granularity, id));
+    const read = row.read?.[g], total = count + row.counts[g]!;
+    const before = total - row.length;
+    const from = read === undefined ? 0 : Math.min(before, row.readFrom?.[g] ?? before);
+    const list = read?.filter((slot) => slot < from);
+    return [
+      count,
+      units === undefined ? 0 : data.put(units),
+      list?.length ?? 0,
+      list === undefined ? 0 : data.put(list),
+      from,
+    ];
+  });
+  return data.put(Uint32Array.from(groups.flat()));
+}
+
+function checkPages(pool: GpuKvPool, { encoded, granularity }: AttentionRow, group: number): void {
+  const { format, pages, counts } = encoded!, perPage = pool.slotsPerPage(format);
+  const ids = pages[group];
+  if (ids === undefined) {
+    throw new ShapeError("attention", `there is no table of ${format} pages for group ${group}`);
+  }
+  if (counts[group]! > ids.length * perPage) {
+    throw new RangeError(
+      `Group ${group} counts ${counts[group]} ${format} slots and has ${ids.length} pages of them`,
+    );
+  }
+  for (const id of ids) pool.requirePage(granularity, id);
+}
