@@ -314,7 +314,7 @@ export interface Backend extends Disposable {
     readonly subgroups: boolean;
   };
   /** What suits it. @default the engine's small steps */
-  readonly steps?: StepSize;
+  readonly steps?: StepSize | undefined;
   /** @default {@link leastKvSupport} */
   readonly kv?: KvSupport;
   /** What is behind it, for people: adapter, memory, modes. */

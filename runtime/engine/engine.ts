@@ -23,16 +23,14 @@ import { requireTokens } from "./queries.ts";
 import { modelOf, ScopeState } from "./scope.ts";
 import { Sequence } from "./sequence.ts";
 import { EngineSession, type SessionHost } from "./session.ts";
+import { smallSteps } from "./step_size.ts";
 import { type NextTurn, StepLoop } from "./step_loop.ts";
 
-/**
- * How much a step computes and how much is remembered. The defaults suit executors in this thread,
- * where a step holds up everything else and larger ones gain nothing.
- */
+/** How much a step computes and how much is remembered. */
 export interface EngineLimits {
-  /** Most tokens of one step, over all rows. @default 64 */
+  /** Most tokens of one step, over all rows. @default what suits the executor's backend, or 64 */
   readonly stepTokens?: number;
-  /** Most tokens of one row and step. @default 32 */
+  /** Most tokens of one row and step. @default what suits the executor's backend, or 32 */
   readonly chunkTokens?: number;
   /** Most pages the prefix cache holds; 0 = no prefix cache. @default all */
   readonly cachedPages?: number;
@@ -123,7 +121,10 @@ class EngineModel implements Engine {
   constructor(options: EngineOptions) {
     const { id, vocab, executor, limits = {} } = options;
     const { info } = executor;
-    const { stepTokens = 64, chunkTokens = 32, cachedPages = info.pages } = limits;
+    const { stepTokens, chunkTokens, cachedPages = info.pages } = {
+      ...info.steps ?? smallSteps,
+      ...limits,
+    };
     if (!(stepTokens >= 1) || !(chunkTokens >= 1)) {
       throw new RangeError(`Cannot compute ${chunkTokens} tokens per row, ${stepTokens} per step`);
     }

@@ -3,7 +3,14 @@
  */
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
-import type { EncodedSlots, KvSupport, Rope, Sight, SlotPlace, StepSize } from "../backend/backend.ts";
+import type {
+  EncodedSlots,
+  KvSupport,
+  Rope,
+  Sight,
+  SlotPlace,
+  StepSize,
+} from "../backend/backend.ts";
 import type {
   KvAdapterData,
   KvFormat,

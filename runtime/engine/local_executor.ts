@@ -15,6 +15,7 @@ import { answerRow, logitsNeeded } from "./answers.ts";
 import { type Draws, planDraws, readDraws } from "./device_draws.ts";
 import { readSummaries } from "./device_summaries.ts";
 import { resultOf, RunAhead } from "./run_ahead.ts";
+import { stepSizeOf } from "./step_size.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
 /** Size of the page pool and longest sequence. */
@@ -78,6 +79,7 @@ export function createLocalExecutor(
         (backend.kv?.formats ?? []).map((format) => [format, pool.slotsPerPage(format)]),
       ),
       heads: config.heads,
+      steps: stepSizeOf(backend, config.vocab),
       rope: decoder.rope,
       adapters: [...new Set([...adapters.keys(), ...Object.keys(options.adapterData ?? {})])],
       ...options.adapterData && { adapterData: options.adapterData },

@@ -4,6 +4,7 @@ import type { WeightSource } from "../formats/weights.ts";
 import type { KvLayout } from "../kv/policy.ts";
 import { type ModelConfig, type WeightFormat, weightTypes } from "../models/mod.ts";
 import { isIgnorable } from "../models/weight_names.ts";
+import { stepSizeOf } from "./step_size.ts";
 
 /** Bytes by what they are for. */
 export interface MemoryNeed {
@@ -18,7 +19,7 @@ export interface MemoryPlan {
   readonly format: WeightFormat;
   readonly pages: number;
   readonly pageSize: number;
-  /** Tokens of the largest step. @default 64, the engine's */
+  /** Tokens of the largest step. @default the engine's */
   readonly stepTokens?: number;
 }
 
@@ -27,7 +28,8 @@ export function memoryNeed(
   config: ModelConfig,
   weights: WeightSource,
   backend: Backend,
-  { format, pages, pageSize, stepTokens = 64 }: MemoryPlan,
+  { format, pages, pageSize, stepTokens = stepSizeOf(backend, config.vocab).stepTokens }:
+    MemoryPlan,
 ): MemoryNeed | undefined {
   if (backend.capacity === undefined) return undefined;
   const { tensorBytes, kvBytes } = backend.capacity;
