@@ -19,13 +19,13 @@ export function kvCopy(
   { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
 ): void {
   requireDistinct(from, to);
+  const turnKey = turn && turner(turn.rope);
   eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
     const [unit, offset] = source, [toUnit, toOffset] = target;
     pool.copy(format, source, target);
     pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
     const shift = turn?.shifts[i] ?? 0;
-    if (turn === undefined || shift === 0) return;
-    turnKey(pool.keys, pool.indexOf(toUnit, toOffset), shift, turn.rope);
+    if (shift !== 0) turnKey?.(pool.keys, pool.indexOf(toUnit, toOffset), shift);
   });
 }
 
@@ -92,27 +92,47 @@ export function eachUnitSlot(
   move: (from: UnitSlot, to: UnitSlot, index: number, u: number) => void,
 ): void {
   const perPage = pool.slotsPerPage(format), toPerPage = pool.slotsPerPage(toFormat);
+  // Slots of a page mostly follow each other.
+  const unitsBehind = () => {
+    let known = -1, units: readonly number[] = [];
+    return (id: number) => {
+      if (id === known) return units;
+      requireUnit(pool, granularity, id);
+      units = unitsOf(pool.layout, pool.pages, granularity, known = id);
+      return units;
+    };
+  };
+  const unitsFrom = unitsBehind(), unitsTo = unitsBehind();
   for (let i = 0; i < from.length; i++) {
-    const id = Math.floor(from[i]! / perPage), toId = Math.floor(to[i]! / toPerPage);
-    requireUnit(pool, granularity, id);
-    requireUnit(pool, granularity, toId);
-    const units = unitsOf(pool.layout, pool.pages, granularity, id);
-    const toUnits = unitsOf(pool.layout, pool.pages, granularity, toId);
+    const units = unitsFrom(Math.floor(from[i]! / perPage));
+    const toUnits = unitsTo(Math.floor(to[i]! / toPerPage));
     units.forEach((unit, u) =>
       move([unit, from[i]! % perPage], [toUnits[u]!, to[i]! % toPerPage], i, u)
     );
   }
 }
 
-/** Rotates the key at `keys[at]` by `shift` positions. */
-export function turnKey(keys: Float32Array, at: number, shift: number, rope: Rope): void {
+/** Rotates the key at `keys[at]` by `shift` positions. Angles are computed once per shift. */
+export function turner(rope: Rope): (keys: Float32Array, at: number, shift: number) => void {
   const half = rope.headDim / 2;
   const step = rope.layout === "half" ? 1 : 2, gap = rope.layout === "half" ? half : 1;
-  for (let i = 0; i < half; i++) {
-    const angle = shift * rope.frequencies[i]!, first = at + i * step;
-    const a = keys[first]!, b = keys[first + gap]!;
-    const cos = Math.cos(angle), sin = Math.sin(angle);
-    keys[first] = a * cos - b * sin;
-    keys[first + gap] = b * cos + a * sin;
-  }
+  const known = new Map<number, { readonly cos: Float64Array; readonly sin: Float64Array }>();
+  const anglesOf = (shift: number) => {
+    let angles = known.get(shift);
+    if (angles === undefined) {
+      const cos = rope.frequencies.map((frequency) => Math.cos(shift * frequency));
+      const sin = rope.frequencies.map((frequency) => Math.sin(shift * frequency));
+      known.set(shift, angles = { cos, sin });
+    }
+    return angles;
+  };
+  return (keys, at, shift) => {
+    const { cos, sin } = anglesOf(shift);
+    for (let i = 0; i < half; i++) {
+      const first = at + i * step;
+      const a = keys[first]!, b = keys[first + gap]!;
+      keys[first] = a * cos[i]! - b * sin[i]!;
+      keys[first + gap] = b * cos[i]! + a * sin[i]!;
+    }
+  };
 }

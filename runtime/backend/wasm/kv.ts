@@ -1,7 +1,7 @@
 /** kv_write, kv_record and kv_copy: moves within WebAssembly memory. kv_encode is the reference's. */
 import { ShapeError } from "../../errors.ts";
 import type { AttentionRow, CopyOptions } from "../backend.ts";
-import { eachUnitSlot, requireDistinct, turnKey } from "../cpu/kv_copy.ts";
+import { eachUnitSlot, requireDistinct, turner } from "../cpu/kv_copy.ts";
 import { eachNewSlot } from "../cpu/kv_write.ts";
 import { matrix } from "../cpu/tensor.ts";
 import type { WasmKvPool } from "./kv_pool.ts";
@@ -74,14 +74,14 @@ export function kvCopy(
   { granularity = "sequence", format = "f32", turn }: CopyOptions = {},
 ): void {
   requireDistinct(from, to);
+  const turnKey = turn && turner(turn.rope);
   const keys = pool.keys("kv-head", 0, 0);
   eachUnitSlot(pool, from, to, [format, format], granularity, (source, target, i) => {
     const [unit, offset] = source, [toUnit, toOffset] = target;
     pool.copy(format, source, target);
     pool.records.move([format, unit, offset], [format, toUnit, toOffset]);
     const shift = turn?.shifts[i] ?? 0;
-    if (turn === undefined || shift === 0) return;
     const at = (keys + pool.byteOf(toUnit, toOffset)) / 4;
-    turnKey(pool.heap.floats, at, shift, turn.rope);
+    if (shift !== 0) turnKey?.(pool.heap.floats, at, shift);
   });
 }
