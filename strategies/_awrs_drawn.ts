@@ -62,7 +62,8 @@ export function drawnUnderMask(
   };
 }
 
-function asked({ sampling, seed, logprobs }: Place) {
+/** What to ask a session for at a place. */
+export function asked({ sampling, seed, logprobs }: Place) {
   return { sampling: { ...sampling, seed }, topLogprobs: logprobs ?? 0 };
 }
 
@@ -73,7 +74,7 @@ async function massOf(session: DrawingSession, mask: Uint32Array, place: Place):
 }
 
 /** The model gives none of the allowed tokens any probability. */
-function unlessImpossible(error: unknown): undefined {
+export function unlessImpossible(error: unknown): undefined {
   if (error instanceof RangeError && error.name === "RangeError") return undefined;
   throw error;
 }
@@ -82,14 +83,16 @@ function isStop(vocab: Vocab, { token }: Sampled): boolean {
   return vocab.stopTokens.has(token);
 }
 
-function told({ token, logprob, top }: Sampled, logWeight: number, next: unknown): Told {
+/** The outcome of a draw. */
+export function told({ token, logprob, top }: Sampled, logWeight: number, next: unknown): Told {
   return {
     step: { kind: "token", token, logWeight, next },
     logprob: () => ({ token, logprob, top }),
   };
 }
 
-function ended(step: Told["step"]): Told {
+/** The outcome without one. */
+export function ended(step: Told["step"]): Told {
   return {
     step,
     logprob: () => {

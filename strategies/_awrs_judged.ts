@@ -1,5 +1,5 @@
 /** Tokens found by asking a constraint about one at a time. */
-import { allowedMass, type TokenId } from "../runtime/mod.ts";
+import type { TokenId } from "../runtime/mod.ts";
 import {
   type Drawn,
   type Estimator,
@@ -27,53 +27,75 @@ import { gumbelUrn } from "./_awrs_urn.ts";
 /** Questions between two looks at the event loop, so that a long search can be cancelled. */
 const checksPerTurn = 256;
 
+/** Decides by rows and questions about single tokens. */
+export interface JudgedRows {
+  readonly judges: Judges;
+  /** Tokens that can be drawn at all; undefined = every one. */
+  readonly pruned: Uint32Array | undefined;
+  /** Whether what the constraint says of the end decides this step. */
+  isEnd(judge: Judge, place: Place): boolean;
+  /**
+   * @param row logits, shape [vocab]
+   * @param first what the model draws from the pruned law at this place, where it is known
+   */
+  draw(
+    row: Float32Array,
+    place: Place,
+    state: unknown,
+    judge: Judge,
+    first?: TokenId,
+  ): Promise<Step>;
+}
+
 /** One question per token that is drawn, until the estimator is satisfied. */
-export function judgedSource(options: SourceOptions): RowSource {
+export function judgedRows(options: SourceOptions): JudgedRows {
   const { constraint, vocab, ignoreStop, isProper, prune } = options;
   const judges = new Judges(constraint, vocab, ignoreStop);
   const pruned = prune ? pruningMask(vocab, ignoreStop) : undefined;
   const ends = isProper && !ignoreStop ? stopMask(vocab) : undefined;
-
-  async function draw(row: Float32Array, place: Place, state: unknown): Promise<Step> {
-    const judge = judges.at(state);
-    if (ends && place.isLast && judge.isComplete()) {
-      const step = forcedEnd(row, place, ends, state);
-      if (step) return step;
-    }
-    if (pruned && !isPossible(row, pruned)) return dead;
-    const { token, weight } = await decide(estimate(row, place, pruned, options), judge, options);
-    if (token === undefined || weight === 0) {
-      return ignoreStop && judge.isComplete() ? complete : dead;
-    }
-    const isWeighed = isProper && place.sampling.temperature > 0;
-    const kept = isWeighed && pruned ? allowedMass(row, pruned, place) : 1;
-    return {
-      kind: "token",
-      token,
-      logWeight: isWeighed ? Math.log(weight) + Math.log(kept) : 0,
-      next: vocab.stopTokens.has(token) ? state : judge.after(token),
-    };
-  }
-
+  const isEnd = (judge: Judge, place: Place) =>
+    ends !== undefined && place.isLast && judge.isComplete();
   return {
-    start: () => judges.start(),
-    at: (state) => ({ end: undefined, draw: (row, place) => draw(row, place, state) }),
-    get checks() {
-      return judges.checks;
+    judges,
+    pruned,
+    isEnd,
+    async draw(row, place, state, judge, first) {
+      const end = isEnd(judge, place) ? forcedEnd(row, place, ends!, state) : undefined;
+      if (end) return end;
+      if (pruned && !isPossible(row, pruned)) return dead;
+      const isGreedy = place.sampling.temperature === 0;
+      const law = isGreedy ? undefined : stepLaw(row, pruned, place);
+      const estimator = law
+        ? weighed(gumbelUrn(law, place.seed, place.position, first), options)
+        : firstAllowed(rankedUrn(rankedLaw(row, place)), options.maxRejects);
+      const kept = isProper && law ? law.kept() : 1;
+      const { token, weight } = await decide(estimator, judge, options);
+      if (token === undefined || weight === 0) {
+        return ignoreStop && judge.isComplete() ? complete : dead;
+      }
+      return {
+        kind: "token",
+        token,
+        logWeight: isProper && law ? Math.log(weight) + Math.log(kept) : 0,
+        next: vocab.stopTokens.has(token) ? state : judge.after(token),
+      };
     },
   };
 }
 
-function estimate(
-  row: Float32Array,
-  place: Place,
-  pruned: Uint32Array | undefined,
-  options: EstimatorChoice,
-): Estimator {
-  if (place.sampling.temperature === 0) {
-    return firstAllowed(rankedUrn(rankedLaw(row, place)), options.maxRejects);
-  }
-  return weighed(gumbelUrn(stepLaw(row, pruned, place), place.seed, place.position), options);
+/** For models that show rows and do not draw. */
+export function judgedSource(options: SourceOptions): RowSource {
+  const rows = judgedRows(options);
+  return {
+    start: () => rows.judges.start(),
+    at: (state) => ({
+      end: undefined,
+      draw: (row, place) => rows.draw(row, place, state, rows.judges.at(state)),
+    }),
+    get checks() {
+      return rows.judges.checks;
+    },
+  };
 }
 
 /** The recursive estimator asks at least twice, so a likely token is left to the geometric one. */

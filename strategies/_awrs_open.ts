@@ -12,6 +12,7 @@ import {
 } from "../runtime/mod.ts";
 import { drawnUnderMask, freelyDrawn } from "./_awrs_drawn.ts";
 import { judgedSource } from "./_awrs_judged.ts";
+import { drawnAndJudged } from "./_awrs_judged_draws.ts";
 import { freeSource, maskedSource } from "./_awrs_masked.ts";
 import { type AwrsParams, name } from "./_awrs_params.ts";
 import { Particle } from "./_awrs_particle.ts";
@@ -81,9 +82,11 @@ export function openSystems(context: AwrsContext): Opened {
     return openFor(context, able, remoteSource(options, params.visible));
   }
   const isMasked = estimator === "mask" || (estimator === "auto" && constraint.mask !== undefined);
-  if (isMasked && canDraw) {
+  if (canDraw) {
     const able = requireCapabilities(model, drawNeeds);
-    return openFor(context, able, drawnUnderMask(options, maskedSource(options)));
+    return isMasked
+      ? openFor(context, able, drawnUnderMask(options, maskedSource(options)))
+      : openFor(context, able, drawnAndJudged(options));
   }
   const source = (isMasked ? maskedSource : judgedSource)(options);
   return openFor(context, requireCapabilities(model, rowNeeds), fromRows(source));

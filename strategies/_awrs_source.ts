@@ -90,7 +90,8 @@ function nothingDrawn(): never {
   throw new TypeError("Nothing was drawn, so no log-probability is known");
 }
 
-function rawLogprob(row: Float32Array, token: TokenId, top: number): TokenLogprob {
+/** What a row says about a token. */
+export function rawLogprob(row: Float32Array, token: TokenId, top: number): TokenLogprob {
   const normalizer = logNormalizer(row);
   return { token, logprob: row[token]! - normalizer, top: topCandidates(row, top, normalizer) };
 }

@@ -3,6 +3,7 @@ import type { Rng } from "../runtime/mod.ts";
 
 /** ln of the mean of e^x over all entries; -Infinity if all are. */
 export function logMean(logs: readonly number[]): number {
+  if (logs.length === 1) return logs[0]!;
   const highest = Math.max(...logs);
   if (highest === -Infinity) return -Infinity;
   let sum = 0;
@@ -21,6 +22,7 @@ export function normalized(logs: readonly number[]): readonly number[] {
 
 /** (sum W)^2 / sum W^2, in [1, N]; 0 if there is no weight. */
 export function effectiveSize(logs: readonly number[]): number {
+  if (logs.length === 1) return logs[0]! > -Infinity ? 1 : 0;
   const squares = normalized(logs).reduce((sum, weight) => sum + weight * weight, 0);
   return squares === 0 ? 0 : 1 / squares;
 }

@@ -19,6 +19,7 @@ import {
 import { getStrategy, type RunRequest, runStrategy } from "../../strategies/mod.ts";
 import { type FakeModel, fakeVocab, tableModel } from "../../tests/fakes/mod.ts";
 import { type Report, round, summary } from "../_report.ts";
+import { benchJsonCost } from "./json_cost_bench.ts";
 import { benchSampling } from "./sampling_bench.ts";
 
 const maxTokens = 500;
@@ -155,10 +156,11 @@ const cases: readonly Case[] = [
   },
 ];
 
-/** Measures every case, and the sampler below them. */
+/** Measures every case, the sampler below them, and what a JSON Schema costs on a model. */
 export async function benchStrategies(report: Report): Promise<void> {
   benchSampling(report);
   for (const entry of cases) report(await measure(entry));
+  await benchJsonCost(report);
 }
 
 async function measure(entry: Case): Promise<Record<string, unknown>> {

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { createRng, forkSeed, type Rng, seedFrom } from "../../runtime/mod.ts";
+import { createRng, forkSeed, type Rng, type Seed, seedFrom } from "../../runtime/mod.ts";
 import {
   type Drawn,
   type Estimator,
@@ -9,11 +9,16 @@ import {
   twoLoop,
   type Urn,
 } from "../../strategies/_awrs_estimators.ts";
-import { gumbelUrn } from "../../strategies/_awrs_urn.ts";
+import { lawFrom } from "../../strategies/_awrs_law.ts";
+import { gumbelUrn as urnOf } from "../../strategies/_awrs_urn.ts";
 import type { Chance } from "../../strategies/_chance.ts";
 import { drawToken } from "../../strategies/_noise.ts";
 import { assertDistribution } from "../_statistics.ts";
 import { lawOf } from "./_enumerate.ts";
+
+/** The urn of these log-probabilities. */
+const gumbelUrn = (logprobs: Float64Array, seed: Seed, position: number) =>
+  urnOf(lawFrom(logprobs), seed, position);
 
 /** An urn whose every draw is a decision that can be enumerated. */
 function chanceUrn(p: readonly number[], chance: Chance): Urn {

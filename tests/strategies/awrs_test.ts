@@ -169,14 +169,30 @@ Deno.test("tokens are those of sample under the same constraint and seed, until 
 });
 
 Deno.test("a model that cannot draw by itself gives the same tokens from its rows", async () => {
+  const words = ["abba", "cab", "a b", "abbaba"];
+  const constraints = {
+    none: () => undefined,
+    masked: (model: FakeModel) => choiceConstraint(model.vocab, words),
+    judged(model: FakeModel) {
+      const { name, start, advance, accepting } = choiceConstraint(model.vocab, words);
+      return { name, start, advance, accepting };
+    },
+  };
+  const ways: { sampling?: object; params: object }[] = [
+    { params: { n_particles: 3 } },
+    { params: { proper_weights: false } },
+    { params: { prune: false, n_particles: 2 }, sampling: { temperature: 0.7 } },
+    { params: { proper_weights: false, max_rejects: 20 }, sampling: { topK: 20 } },
+    { params: {}, sampling: { temperature: 0 } },
+  ];
   for (let seed = 1; seed <= 10; seed++) {
-    for (const temperature of [0, 1]) {
-      for (const words of [undefined, ["abba", "cab", "a b", "abbaba"]]) {
+    for (const constraint of Object.values(constraints)) {
+      for (const { sampling, params } of ways) {
         const run = (model: FakeModel) =>
           runToEnd(requestOf(awrs, model, {
-            constraint: words && choiceConstraint(model.vocab, words),
-            sampling: { seed: seedFrom(seed), temperature },
-            params: { n_particles: 3 },
+            constraint: constraint(model),
+            sampling: { seed: seedFrom(seed), temperature: 1, ...sampling },
+            params: { ...params },
             logprobs: 2,
           }));
         const drawn = await run(hashModel());
@@ -187,6 +203,21 @@ Deno.test("a model that cannot draw by itself gives the same tokens from its row
       }
     }
   }
+});
+
+Deno.test("a judged draw that is allowed reads no row; one that is refused reads one more", async () => {
+  const model = hashModel({ spread: 30, stopBias: -Infinity });
+  const run = async (viable: (text: string) => boolean) => {
+    const constraint = predicateConstraint({ vocab: model.vocab, viable, accepting: () => false });
+    const params = { proper_weights: false };
+    const request = requestOf(awrs, model, { params, constraint, maxTokens: 20 });
+    return (await runToEnd(request)).result;
+  };
+  const free = await run(() => true);
+  assertEquals([free.metrics["checks"], free.meters["model"]!.rows], [20, 20]);
+  const held = await run((text) => !/[a-e]/.test(text));
+  const { rows } = held.meters["model"]!;
+  assert(held.metrics["checks"]! > 20 && rows > 20 && rows <= 40, `${rows} rows`);
 });
 
 Deno.test("a peaked model is asked about few tokens, and improper draws about fewest", async () => {
