@@ -11,6 +11,10 @@ export interface KernelSizes {
   /** [outputs, inputs] */
   readonly matrices: readonly (readonly [rows: number, cols: number])[];
   readonly contexts: readonly number[];
+  /** Tokens that are multiplied at a time: those of decoding, then those of prompts, which are tiled. */
+  readonly tokens: readonly number[];
+  /** Queries of a prompt's attention. */
+  readonly queries: number;
   readonly repeats: number;
 }
 
@@ -34,7 +38,7 @@ export async function copyBandwidth(gpu: Gpu, timer: Timer, bytes: number): Prom
   return 2 * size / Math.min(...seconds) / 1e9;
 }
 
-/** Reports matrix products of 1 to 16 tokens in every format, and attention over long contexts. */
+/** Reports matrix products of few and many tokens in every format, and attention over long contexts. */
 export async function benchGpuKernels(
   gpu: Gpu,
   timer: Timer,
@@ -52,7 +56,7 @@ export async function benchGpuKernels(
         { length: count },
         (_, i) => randomMatrix(backend, `w${i}`, [rows, cols], type),
       );
-      for (const tokens of [1, 2, 4, 8, 16]) {
+      for (const tokens of sizes.tokens) {
         using x = backend.tensor(
           "x",
           [tokens, cols],
@@ -60,10 +64,11 @@ export async function benchGpuKernels(
           new Float32Array(tokens * cols).fill(1),
         );
         const run = (ops: Ops) => weights.map((weight) => ops.linear(x, weight));
-        const each = await timeOf(backend, timer, run, sizes.repeats);
+        const { times: each, kernel } = await timeOf(backend, timer, run, sizes.repeats);
         const { median, p90, runs } = summary(each.map((s) => s * 1e6 / count));
         report({
           name: "gpu linear",
+          kernel,
           outputs: rows,
           inputs: cols,
           weights: type,
@@ -78,46 +83,54 @@ export async function benchGpuKernels(
       }
     }
   }
-  for (const context of sizes.contexts) await benchAttention(gpu, timer, context, sizes, report);
+  for (const context of sizes.contexts) {
+    await benchAttention(gpu, timer, { context, queries: 1 }, sizes, report);
+    await benchAttention(gpu, timer, { context, queries: sizes.queries }, sizes, report);
+  }
 }
 
+/** The last `queries` tokens of a sequence of `context`. */
 async function benchAttention(
   gpu: Gpu,
   timer: Timer,
-  context: number,
+  { context, queries }: { readonly context: number; readonly queries: number },
   { repeats }: KernelSizes,
   report: Report,
 ): Promise<void> {
   using backend = createGpuBackend(gpu);
   const layout = { layers: 1, kvHeads: 8, headDim: 64, pageSize: 16 }, heads = 32;
   using pool = backend.kvPool(layout, context / 16);
-  using q = backend.tensor("q", [1, heads * layout.headDim], "f32");
+  using q = backend.tensor("q", [queries, heads * layout.headDim], "f32");
   const pages = [Uint32Array.from({ length: context / 16 }, (_, i) => i)];
   const counts = Uint32Array.of(context);
-  const rows = [{ start: 0, length: 1, granularity: "sequence" as const, pages, counts }];
+  const rows = [{ start: 0, length: queries, granularity: "sequence" as const, pages, counts }];
   const run = (ops: Ops) => [ops.attention(q, pool, 0, rows, { scale: 0.125, signals: [] })];
-  const times = await timeOf(backend, timer, run, repeats);
+  const { times, kernel } = await timeOf(backend, timer, run, repeats);
   const { median, p90, runs } = summary(times.map((s) => s * 1e6));
+  const seen = queries * context - queries * (queries - 1) / 2;
   const bytes = 2 * 4 * context * layout.kvHeads * layout.headDim;
   report({
     name: "gpu attention",
+    kernel,
     context,
+    queries,
     heads,
     kv_heads: layout.kvHeads,
     median_us: median,
     p90_us: p90,
     runs,
     gb_per_s: round(bytes / median / 1e3),
+    gflop_per_s: round(4 * heads * layout.headDim * seen / median / 1e3),
   });
 }
 
-/** Seconds of a recorded step on the GPU, several times. */
+/** Seconds of a recorded step on the GPU, several times, and its first kernel. */
 async function timeOf(
   backend: GpuBackend,
   timer: Timer,
   build: (ops: Ops) => Tensor[],
   repeats: number,
-): Promise<number[]> {
+): Promise<{ readonly times: number[]; readonly kernel: string }> {
   const kept = backend.record(build);
   await backend.gpu.device.queue.onSubmittedWorkDone();
   const step = backend.lastStep;
@@ -125,5 +138,5 @@ async function timeOf(
     Array.from({ length: repeats + 1 }, () => (pass: GPUComputePassEncoder) => replay(pass, step)),
   );
   for (const tensor of kept) tensor[Symbol.dispose]();
-  return times.slice(1);
+  return { times: times.slice(1), kernel: step[0]!.kernel };
 }

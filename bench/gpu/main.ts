@@ -36,12 +36,16 @@ const real: KernelSizes = {
   copyBytes: 256 << 20,
   matrices: [[576, 576], [4864, 896], [2048, 2048], [8192, 2048], [4096, 4096], [14_336, 4096]],
   contexts: [1024, 8192, 32_768],
+  tokens: [1, 2, 4, 8, 16, 32, 128, 512],
+  queries: 256,
   repeats: 20,
 };
 const small: KernelSizes = {
   copyBytes: 16 << 20,
   matrices: [[576, 576]],
   contexts: [1024],
+  tokens: [1, 2, 4, 8, 16, 32],
+  queries: 32,
   repeats: 2,
 };
 

@@ -1,7 +1,12 @@
 /** Whole models with random weights: decode steps, prefill, where a step's time goes. */
 import { createLocalExecutor } from "../../runtime/engine/local_executor.ts";
 import type { Executor, Row } from "../../runtime/engine/executor.ts";
-import { createGpuBackend, type Gpu, type ReadbackMode } from "../../runtime/backend/webgpu/mod.ts";
+import {
+  createGpuBackend,
+  type Gpu,
+  type GpuBackend,
+  type ReadbackMode,
+} from "../../runtime/backend/webgpu/mod.ts";
 import { loadDecoder, type ModelConfig } from "../../runtime/models/mod.ts";
 import { greedySampling } from "../../runtime/sampling.ts";
 import { type Report, round, summary } from "../_report.ts";
@@ -21,8 +26,8 @@ export interface ModelPlan {
 }
 
 const PAGE_SIZE = 16;
-/** Tokens of each sequence before decoding is timed, and most of one prefill step. */
-const PROMPT = 64, CHUNK = 256;
+/** Tokens of each sequence before decoding is timed. */
+const PROMPT = 64;
 
 /** Rows of sequences on pages of their own. */
 function rowsOf(batch: number, from: number, count: number, perSequence: number): Row[] {
@@ -120,7 +125,7 @@ export async function benchGpuModel(
     const split = Object.entries(byKernel).map(([kernel, us]) => [kernel, round(us)]);
     report({ name: "gpu step by kernel", ...base, batch, us: Object.fromEntries(split) });
   }
-  await benchPrefill(executor, plan, perSequence, base, report);
+  await benchPrefill(executor, plan, { backend, timer, perSequence, base }, report);
 }
 
 /** Dispatches of a layer: all but embedding, norm, output and draw. */
@@ -147,25 +152,36 @@ function encodeUs(gpu: Gpu, dispatches: Parameters<typeof replay>[1]): number {
 async function benchPrefill(
   executor: Executor,
   { prefillTokens }: ModelPlan,
-  perSequence: number,
-  base: Readonly<Record<string, unknown>>,
+  { backend, timer, perSequence, base }: {
+    readonly backend: GpuBackend;
+    readonly timer: Timer;
+    readonly perSequence: number;
+    readonly base: { readonly parameters: number };
+  },
   report: Report,
 ): Promise<void> {
+  const chunk = executor.info.steps?.chunkTokens ?? 64;
   const run = async () => {
     const begun = performance.now();
-    for (let at = 0; at < prefillTokens; at += CHUNK) {
-      const rows = rowsOf(1, at, Math.min(CHUNK, prefillTokens - at), perSequence);
+    for (let at = 0; at < prefillTokens; at += chunk) {
+      const rows = rowsOf(1, at, Math.min(chunk, prefillTokens - at), perSequence);
       await executor.execute({ step: 0, edits: [], rows });
     }
     return performance.now() - begun;
   };
   await run();
   const { median, p90, runs } = summary([await run(), await run(), await run()]);
+  const step = backend.lastStep, dispatches = step.length, { parameters } = base;
+  const onGpu = await timer.passes([1, 2, 3].map(() => (pass) => replay(pass, step)));
+  const gpuMs = Math.min(...onGpu.slice(1)) * 1000;
   report({
     name: "gpu prefill",
     ...base,
     tokens: prefillTokens,
-    chunk: CHUNK,
+    chunk,
+    dispatches,
+    gpu_ms_of_last_chunk: round(gpuMs),
+    gflop_per_s: round(2 * parameters * prefillTokens / median / 1e6),
     median_ms: median,
     p90_ms: p90,
     runs,
