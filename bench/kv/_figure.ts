@@ -33,6 +33,7 @@ const COLOURS = [
   "#a9b8f0",
   "#444444",
   "#888888",
+  "#b0b0b0",
 ] as const;
 const SHARES = [0.05, 0.1, 0.25, 0.5, 1];
 const STORY_MOST = 2;

@@ -120,4 +120,5 @@ export const ENTRIES: readonly Entry[] = [
   ),
   fixed("int8", "bits"),
   fixed("int4", "bits"),
+  fixed("int4 (keys per token)", "bits", { keys: "token" }, "int4"),
 ];
