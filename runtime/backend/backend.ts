@@ -179,6 +179,8 @@ export interface DrawSpec {
   readonly completionTokens: readonly number[];
   /** How many most likely tokens to name; asked only of backends with a {@link Backend.view}. @default 0 */
   readonly topLogprobs?: number;
+  /** Whether to tell the probability of what the mask allows, see sampling/mass.ts. @default false */
+  readonly mass?: boolean;
 }
 
 /** A step of one token and one draw per row, in one order; the arrays it was recorded with. */
@@ -197,6 +199,8 @@ export interface Drawn {
   readonly entropy: number;
   /** The most likely tokens where they were asked for, best first. */
   readonly top?: readonly Candidate[];
+  /** Where it was asked for and the backend tells it. */
+  readonly mass?: number;
 }
 
 /** What a row of logits says; the numbers are those of sampling/rows.ts and sampling/top_k.ts. */
@@ -207,6 +211,25 @@ export interface LogitsSummary {
   readonly entropy: number;
   /** The most likely tokens with their raw log-probabilities, best first; ties by lower id. */
   readonly top: readonly Candidate[];
+  /** The logit of {@link LogitsAsk.target}, where the backend was asked for one. */
+  readonly target?: number;
+}
+
+/** What is asked about a row of logits. */
+export interface LogitsAsk {
+  readonly row: number;
+  /** How many most likely tokens to name. */
+  readonly top: number;
+  /** A token whose logit is wanted. */
+  readonly target?: number;
+}
+
+/** What {@link Ops.tell} returns, for {@link Backend.told}. */
+export interface Told {
+  readonly stats: Tensor;
+  readonly top?: Tensor;
+  readonly ids?: Tensor;
+  readonly targets?: Tensor;
 }
 
 /** What a forward pass may do. All outputs are new tensors that live until the step ends. */
@@ -229,6 +252,8 @@ export interface Ops {
   add(x: Tensor, y: Tensor): Tensor;
   /** silu(gate) * up, element-wise. */
   swiglu(gate: Tensor, up: Tensor): Tensor;
+  /** x * Phi(x), element-wise, for adapters. Missing where the backend has no kernel for it. */
+  gelu?(x: Tensor): Tensor;
   /** Rotates each head of x [tokens, heads * headDim] by its position. */
   rope(x: Tensor, positions: Uint32Array, rope: Rope): Tensor;
   /** Stores k, v [tokens, kvHeads * headDim]; `slots` as in `Row.slots`, flattened over rows. */
@@ -265,6 +290,11 @@ export interface Ops {
    * Missing where logits are on the host anyway.
    */
   draw?(logits: Tensor, vocab: number, draws: readonly DrawSpec[]): Tensor;
+  /**
+   * Reads off rows of logits what {@link Backend.summarise} says, on the device; for those that
+   * {@link Backend.canTell}. Sums are the device's.
+   */
+  tell?(logits: Tensor, vocab: number, asks: readonly LogitsAsk[]): Told;
   /**
    * Copies K and V (and recorded signals) of all units behind physical slots. Slots in `to` are
    * distinct and none is in `from`, so that copies may run in any order. "kivi4": whole groups of 32.
@@ -359,6 +389,13 @@ export interface Backend extends Disposable {
     result: Tensor,
     draws: readonly DrawSpec[],
   ) => Promise<readonly (Drawn | undefined)[]>;
+  /** Whether {@link Ops.tell} can answer an ask. */
+  readonly canTell?: (ask: LogitsAsk, vocab: number) => boolean;
+  /** Reads what {@link Ops.tell} returned; undefined for rows that the host has to look at. */
+  readonly told?: (
+    result: Told,
+    asks: readonly LogitsAsk[],
+  ) => Promise<readonly (LogitsSummary | undefined)[]>;
   /**
    * Runs the step that was recorded last again, each time with the tokens drawn the time before, at the
    * next positions and slots. The host hears of tokens later, and of steps it did not want drops them.

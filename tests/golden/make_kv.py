@@ -70,6 +70,19 @@ result = {
     },
 }
 
+# KVzap's two layers: 3 tokens, hidden 8, width 5, 2 KV heads, 2 layers. GELU with erf.
+gelu = np.vectorize(lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2)
+hidden = rng.normal(size=(3, 8)).astype(np.float32)
+tensors, scores = {}, []
+for layer in range(2):
+    parts = {}
+    for name, shape in (("0.weight", (5, 8)), ("0.bias", (5,)), ("2.weight", (2, 5)), ("2.bias", (2,))):
+        parts[name] = rng.normal(size=shape).astype(np.float32)
+        tensors[f"layers.{layer}.{name}"] = {"shape": shape, "data": f32(parts[name])}
+    x = hidden.astype(np.float64) @ parts["0.weight"].astype(np.float64).T + parts["0.bias"]
+    y = gelu(x) @ parts["2.weight"].astype(np.float64).T + parts["2.bias"]
+    scores.append(f32(y))
+result["kvzap"] = {"hidden": f32(hidden), "tensors": tensors, "scores": scores}
 
 with open("kv.json", "w") as file:
     json.dump(result, file, indent=1)

@@ -16,6 +16,7 @@ import { kvRecord, kvWrite } from "./kv_write.ts";
 import { linear } from "./linear.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
+import { gelu } from "./gelu.ts";
 import { swiglu } from "./swiglu.ts";
 import { Arena, CpuTensor, cpuTensor, elements } from "./tensor.ts";
 
@@ -69,6 +70,11 @@ function createOps({ alloc }: Arena): Ops {
       ),
     add: (x, y) => add(alloc, cpuTensor("add", x), cpuTensor("add", y)),
     swiglu: (gate, up) => swiglu(alloc, cpuTensor("swiglu", gate), cpuTensor("swiglu", up)),
+    gelu(x) {
+      const { shape, data } = cpuTensor("gelu", x), y = alloc("gelu", shape);
+      gelu(data, y.data);
+      return y;
+    },
     rope: (x, positions, spec) => rope(alloc, cpuTensor("rope", x), positions, spec),
     kvWrite: (pool, layer, k, v, rows, slots) =>
       kvWrite(

@@ -9,6 +9,7 @@
  */
 import { ClosedError, ShapeError } from "../../errors.ts";
 import { type Backend, type Drawn, fullKvSupport, type Ops, type Tensor } from "../backend.ts";
+import { gelu } from "../cpu/gelu.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { attention } from "./attention.ts";
 import { cut, SHARED_WORK } from "./cut.ts";
@@ -200,6 +201,13 @@ function createOps(step: Step, drawn: DrawResults): Ops {
       ),
     add: elementwise("add", 2),
     swiglu: elementwise("swiglu", 16),
+    gelu(x) {
+      const { address, shape } = rowsOf("gelu", x), y = scope.alloc("gelu", shape);
+      const size = elements("gelu", shape), { floats } = heap;
+      const valuesAt = (at: number) => floats.subarray(at / 4, at / 4 + size);
+      gelu(valuesAt(address), valuesAt(y.address)); // few and small
+      return y;
+    },
     rope: (x, positions, spec) => rope(step, rowsOf("rope", x), positions, spec),
     kvWrite: (pool, layer, k, v, rows, slots) =>
       kvWrite(

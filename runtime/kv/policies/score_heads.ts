@@ -2,7 +2,7 @@
  * score-heads: keeps tokens by a learned score per KV head from the token's hidden state, as published
  * KVzap heads give it (an estimate of the log of the attention the token will get).
  *
- * Source: KVzap, https://arxiv.org/abs/2601.07891: a token whose score is below `threshold` is dropped
+ * Source: KVzap, https://arxiv.org/abs/2601.07891, linear or of two layers: a token whose score is below `threshold` is dropped
  * once it has left the newest `window` tokens. Its scores are made for thresholds about -4 and a window
  * of 128.
  */

@@ -11,7 +11,12 @@ import type { ModelConfig } from "../config.ts";
 export interface AdapterLoader {
   readonly config: ModelConfig;
   readonly metadata: ReadonlyMap<string, string>;
+  /** Whether the backend computes GELU. */
+  readonly hasGelu: boolean;
   has(name: string): boolean;
+  names(): Iterable<string>;
+  /** @throws {FormatError} if it is missing */
+  shape(name: string): readonly number[];
   /** @throws {FormatError} if it is missing or has another shape */
   values(name: string, shape: readonly number[]): Float32Array<ArrayBuffer>;
   /** The same on the backend, or `data` of that shape under that name. Freed by {@link dispose}. */
@@ -23,17 +28,18 @@ export interface AdapterLoader {
 
 /** The adapter's weights stay in `file` until asked for. */
 export function createAdapterLoader(
-  file: Pick<Safetensors, "metadata" | "has" | "shape" | "f32">,
+  file: Pick<Safetensors, "metadata" | "has" | "names" | "shape" | "f32">,
   config: ModelConfig,
   backend: Backend,
 ): AdapterLoader {
   const source = "KV adapter";
   const tensors: Tensor[] = [];
+  const shapeOf = (name: string) => {
+    if (file.has(name)) return file.shape(name);
+    throw new FormatError(`tensor ${JSON.stringify(name)} is missing`, { source });
+  };
   const values: AdapterLoader["values"] = (name, shape) => {
-    if (!file.has(name)) {
-      throw new FormatError(`tensor ${JSON.stringify(name)} is missing`, { source });
-    }
-    const found = file.shape(name);
+    const found = shapeOf(name);
     if (found.join() !== shape.join()) {
       throw new FormatError(
         `tensor ${JSON.stringify(name)} has shape [${found.join(", ")}], ` +
@@ -46,7 +52,10 @@ export function createAdapterLoader(
   return {
     config,
     metadata: file.metadata,
+    hasGelu: backend.record((ops) => ops.gelu !== undefined),
     has: (name) => file.has(name),
+    names: () => file.names(),
+    shape: shapeOf,
     values,
     tensor(name, shape, data = values(name, shape)) {
       const tensor = backend.tensor(name, shape, "f32", data);

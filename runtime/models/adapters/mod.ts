@@ -7,7 +7,7 @@ import type { KvAdapter } from "../adapter.ts";
 import type { ModelConfig } from "../config.ts";
 import { type AdapterLoader, createAdapterLoader } from "./adapter_file.ts";
 import { natsRouter } from "./nats.ts";
-import { scoreHeads } from "./score_heads.ts";
+import { holdsScoreHeads, scoreHeads } from "./score_heads.ts";
 import { tokenButler } from "./tokenbutler.ts";
 
 /** `method` of the metadata -> what runs inside the forward pass. */
@@ -41,9 +41,12 @@ export function loadAdapter(
   backend: Backend,
 ): LoadedAdapter {
   const name = file.metadata.get("method") ??
-    (file.has("layers.0.weight") || file.has("layers.0.0.weight") ? "score-heads" : undefined);
+    (holdsScoreHeads(file) ? "score-heads" : undefined);
   if (name === undefined) {
-    throw new FormatError("metadata has no method", { source: "KV adapter" });
+    throw new FormatError(
+      'metadata has no method, and there are no score heads ("layers.0.weight", "layers.0.0.weight")',
+      { source: "KV adapter" },
+    );
   }
   const metadata = Object.fromEntries(file.metadata);
   if (hostMethods.has(name)) {

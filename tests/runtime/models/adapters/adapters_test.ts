@@ -1,5 +1,13 @@
-import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertNotEquals,
+  assertThrows,
+} from "@std/assert";
+import type { Backend } from "../../../../runtime/backend/backend.ts";
 import { createCpuBackend } from "../../../../runtime/backend/cpu/mod.ts";
+import { createWasmBackend } from "../../../../runtime/backend/wasm/mod.ts";
 import { FormatError } from "../../../../runtime/errors.ts";
 import { readSafetensors } from "../../../../runtime/formats/safetensors.ts";
 import { type LoadedModel, loadModel } from "../../../../runtime/load.ts";
@@ -90,13 +98,78 @@ Deno.test("loadAdapter() takes published score heads, which carry no metadata", 
   assertEquals(scores.shape, [1, 2]);
 });
 
+interface GoldenHeads {
+  readonly hidden: string;
+  readonly tensors: Readonly<Record<string, { readonly shape: number[]; readonly data: string }>>;
+  readonly scores: readonly string[];
+}
+
+const bytesOf = (text: string) =>
+  Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const floatsOf = (text: string) => new Float32Array(bytesOf(text).buffer);
+const golden: GoldenHeads = JSON.parse(
+  await Deno.readTextFile(new URL("../../../golden/kv.json", import.meta.url)),
+).kvzap;
+
+for (const create of [createCpuBackend, createWasmBackend]) {
+  for (const prefix of ["layers", "module_list"]) {
+    Deno.test(`loadAdapter() runs score heads of two layers as numpy does: ${create.name}, ${prefix}`, async () => {
+      using backend = create();
+      const entries = Object.entries(golden.tensors).map(([name, { shape, data }]) =>
+        [name.replace("layers", prefix), { dtype: "F32", shape, data: bytesOf(data) }] as const
+      );
+      const bytes = safetensorsBytes(Object.fromEntries(entries));
+      using file = readSafetensors(bytesSource(bytes, "adapter"));
+      const { adapter } = loadAdapter(
+        file,
+        { ...config, layers: 2, hidden: 8, kvHeads: 2 },
+        backend,
+      );
+      using heads = adapter!;
+      using hidden = backend.tensor("x", [3, 8], "f32", floatsOf(golden.hidden));
+      for (const [layer, expected] of golden.scores.entries()) {
+        using scores = backend.record((ops) => {
+          const input = { hidden, q: hidden, k: hidden, v: hidden, memory: new Map() };
+          return heads.record!(ops, layer, input)!;
+        });
+        const actual = await backend.read(scores);
+        floatsOf(expected).forEach((score, i) => assertAlmostEquals(actual[i]!, score, 2e-6));
+      }
+    });
+  }
+}
+
+Deno.test("loadAdapter() refuses score heads of two layers where the backend has no GELU", () => {
+  using backend = createCpuBackend();
+  const without: Backend = {
+    ...backend,
+    record: (build) => backend.record(({ gelu: _, ...ops }) => build(ops)),
+  };
+  using file = fileOf({ "layers.0.0.weight": [4, 2] });
+  assertThrows(() => loadAdapter(file, tiny, without), FormatError, "GELU");
+});
+
+const head = { "layers.0.weight": [2, 2], "layers.0.bias": [2] };
+
 for (
   const [what, tensors, metadata, message] of [
     ["an unknown method", {}, { method: "magic" }, "magic"],
     ["a file that says nothing", { other: [1] }, undefined, "no method"],
     ["a missing tensor", {}, { method: "nats" }, "is missing"],
     ["other shapes", { "nats.layers.0.router.weight": [6, 3] }, { method: "nats" }, "[6, 2]"],
-    ["score heads of two layers", { "layers.0.0.weight": [4, 2] }, undefined, "two layers"],
+    [
+      "an inner layer without its outer one",
+      {
+        "layers.0.0.weight": [4, 2],
+        "layers.0.0.bias": [4],
+      },
+      undefined,
+      '"layers.0.2.weight" is missing',
+    ],
+    ["heads of more layers", { ...head, "layers.1.weight": [2, 2] }, undefined, "1 layers"],
+    ["heads with a third layer", { ...head, "layers.0.4.weight": [2, 2] }, undefined, "layers.0.4"],
+    ["heads for another hidden size", { ...head, "layers.0.weight": [2, 3] }, undefined, "[2, 2]"],
+    ["score heads that are none", { weight: [2] }, { method: "score-heads" }, "layers.0.weight"],
     ["a setting that is no number", {}, { method: "tokenbutler", dim: "many" }, "dim"],
   ] as const
 ) {
