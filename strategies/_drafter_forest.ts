@@ -1,36 +1,34 @@
 /**
- * Trees from a draft model: several first tokens, each continued to a chain by the draft's own picks.
+ * Trees from a draft model, for both rules that are exact on trees.
  *
- * For the rule `coupled` the first tokens are the likeliest under the noise of the position: children as
- * in Gumbel-top-k (Kool et al. 2019, https://arxiv.org/abs/1903.06059) with the noise the target uses, so
- * that the first child is the target's pick wherever the two laws agree. For `ratio` they are drawn
- * without replacement and keep their laws, as recursive rejection sampling needs it (Yang et al. 2024,
- * "Multi-candidate speculative decoding", https://arxiv.org/abs/2401.06706). Differs from trees that branch
- * at every level: one branching, since that is where chains are lost most.
+ * `coupled`, exact for any tree: several first tokens, each continued to a chain by the draft's own picks.
+ * The first tokens are the likeliest under the noise of the position: children as in Gumbel-top-k (Kool et
+ * al. 2019, https://arxiv.org/abs/1903.06059) with the noise the target uses, so that the first child is
+ * the target's pick wherever the two laws agree. Branches below the root would need the draft's logits at
+ * every node, where chains only need it to decode by itself.
+ * `ratio`: trees that branch at every node, in the shape that keeps most by the acceptance so far
+ * (`_tree_shape.ts`), drawn layer by layer (`_drafter_layers.ts`).
  */
 import { largest, type Seed, type Session, tokenGumbel, warpedLogprobs } from "../runtime/mod.ts";
-import { type Chance, exponentiate } from "./_chance.ts";
 import type { Drafter, DraftTree, ModelDraftOptions } from "./_drafter.ts";
+import { drawLayers } from "./_drafter_layers.ts";
+import { createRanks, type Ranks, shapeOf } from "./_tree_shape.ts";
 
 type DraftSession = Session<"edit" | "generate" | "sample" | "logits">;
 
 /** How a forest is drafted. */
 export interface ForestOptions extends ModelDraftOptions {
-  /** Most chains. */
+  /** Most branches that go on at a time. */
   readonly chains: number;
+  /** Most nodes of a tree that is drawn. */
+  readonly nodes: number;
   readonly stopTokens: ReadonlySet<number>;
   /** Whether chains go on past those. */
   readonly ignoreStop: boolean;
 }
 
-/** A chain of proposals, and the laws its tokens after the first were drawn with. */
-interface Path {
-  readonly tokens: readonly number[];
-  readonly laws: readonly Float64Array[];
-}
-
 /**
- * Drafts `chains` chains side by side; they share steps and the prefix.
+ * Drafts trees whose branches share steps and the prefix.
  *
  * A constraint does not shape the proposals: what it forbids is never picked by the target.
  */
@@ -41,46 +39,74 @@ export function forestDrafter(
   // At temperature 0 a draw without replacement would give one child only.
   const chance = options.sampling.temperature > 0 ? options.chance : undefined;
   let session = root;
+  const ranks = createRanks();
   let forks: readonly DraftSession[] = [];
-  const openChains = (firsts: readonly number[]) => {
-    forks = firsts.map((first) => {
-      const fork = session.fork();
-      fork.append([first]);
-      return fork;
-    });
-    return forks;
-  };
+  let tree: DraftTree = { tokens: [], parents: [] };
   return {
     propose: () => Promise.resolve([]),
     async proposeTree(depth) {
-      const [row] = await session.logits();
-      if (!chance) {
-        const firsts = firstTokens(row!, session, options);
-        return treeOf(await pickedPaths(openChains(firsts), firsts, depth, options), undefined);
+      if (chance) {
+        const size = { nodes: options.nodes, depth, width: options.chains };
+        const drawn = drawLayers(session, shapeOf(size, ranks.rates()), { ...options, chance });
+        for await (const open of drawn.layers) forks = open;
+        return tree = drawn.tree;
       }
-      const law = lawOf(row!, session, options);
-      const firsts = drawnApart(law, options.chains, chance);
-      const paths = await drawnPaths(openChains(firsts), firsts, depth, { ...options, chance });
-      return treeOf(paths, law);
+      const [row] = await session.logits();
+      const firsts = firstTokens(row!, session, options);
+      forks = firsts.map((first) => {
+        const fork = session.fork();
+        fork.append([first]);
+        return fork;
+      });
+      return treeOf(await pickedPaths(forks, firsts, depth, options));
     },
     settle({ drafts, accepted, token }) {
       const base = session.length;
       const kept = drafts.slice(0, accepted).map((draft) => draft.token);
-      const holds = (fork: DraftSession) => kept.every((id, i) => fork.tokens[base + i] === id);
-      const chosen = accepted > 0 ? forks.find(holds) : undefined;
+      if (chance) recordPath(ranks, tree, kept);
+      const [chosen, shared] = closest(forks, base, kept);
       for (const fork of forks) if (fork !== chosen) fork[Symbol.dispose]();
       forks = [];
       if (chosen) {
         session[Symbol.dispose]();
         session = chosen;
-        session.truncate(base + accepted);
+        session.truncate(base + shared);
       }
-      session.append([token]);
+      session.append([...kept.slice(shared), token]);
     },
     [Symbol.dispose]() {
       for (const fork of [session, ...forks]) fork[Symbol.dispose]();
     },
   };
+}
+
+/** Which child was kept at each node of a path; at its end none. */
+function recordPath(ranks: Ranks, { tokens, parents }: DraftTree, path: readonly number[]): void {
+  let node = -1;
+  for (let i = 0; i <= path.length; i++) {
+    const children = tokens.flatMap((_, child) => parents[child] === node ? [child] : []);
+    const rank = children.findIndex((child) => tokens[child] === path[i]);
+    ranks.record(children.length, rank);
+    if (rank < 0) return;
+    node = children[rank]!;
+  }
+}
+
+/** The fork that has most of a path, and how much; none if no fork has its first token. */
+function closest(
+  forks: readonly DraftSession[],
+  base: number,
+  path: readonly number[],
+): readonly [DraftSession | undefined, number] {
+  let best: DraftSession | undefined;
+  let most = 0;
+  for (const fork of forks) {
+    const { tokens } = fork;
+    let shared = 0;
+    while (shared < path.length && tokens[base + shared] === path[shared]) shared++;
+    if (shared > most) [best, most] = [fork, shared];
+  }
+  return [best, most];
 }
 
 /** Chains go on by themselves, with the noise of their positions. */
@@ -89,63 +115,14 @@ function pickedPaths(
   firsts: readonly number[],
   depth: number,
   { sampling, ignoreStop, stopTokens }: ForestOptions,
-): Promise<readonly Path[]> {
+): Promise<readonly (readonly number[])[]> {
   return Promise.all(forks.map(async (fork, i) => {
     const tokens = [firsts[i]!];
     if (depth > 1 && (ignoreStop || !stopTokens.has(tokens[0]!))) {
       const asked = { sampling, maxTokens: depth - 1, ignoreStop };
       for await (const { token } of fork.generate(asked)) tokens.push(token);
     }
-    return { tokens, laws: [] };
-  }));
-}
-
-/** Chains go on by draws whose laws are kept; side by side, so that draws have one order. */
-async function drawnPaths(
-  forks: readonly DraftSession[],
-  firsts: readonly number[],
-  depth: number,
-  options: ForestOptions & { readonly chance: Chance },
-): Promise<readonly Path[]> {
-  const { chance, ignoreStop, stopTokens } = options;
-  const paths = firsts.map((first) => ({ tokens: [first], laws: [] as Float64Array[] }));
-  for (let level = 1; level < depth; level++) {
-    const going = paths.flatMap(({ tokens }, i) =>
-      ignoreStop || !stopTokens.has(tokens.at(-1)!) ? [i] : []
-    );
-    const rows = await Promise.all(going.map((i) => forks[i]!.logits()));
-    for (const [j, i] of going.entries()) {
-      const law = lawOf(rows[j]![0]!, forks[i]!, options);
-      const token = chance.draw(law);
-      paths[i]!.laws.push(law);
-      paths[i]!.tokens.push(token);
-      forks[i]!.append([token]);
-    }
-  }
-  return paths;
-}
-
-/** At most `count` different tokens, each drawn from what is left of the law. */
-function drawnApart(law: Float64Array, count: number, chance: Chance): readonly number[] {
-  const rest = law.slice();
-  const tokens: number[] = [];
-  while (tokens.length < count && rest.some((mass) => mass > 0)) {
-    const token = chance.draw(rest);
-    tokens.push(token);
-    rest[token] = 0;
-  }
-  return tokens;
-}
-
-function lawOf(
-  row: Float32Array,
-  session: DraftSession,
-  { sampling, promptLength }: ForestOptions,
-): Float64Array {
-  return exponentiate(warpedLogprobs(row, {
-    sampling,
-    promptTokens: session.tokens.slice(0, promptLength),
-    completionTokens: session.tokens.slice(promptLength),
+    return tokens;
   }));
 }
 
@@ -175,17 +152,14 @@ function addNoise(scores: Float64Array, seed: Seed, position: number): void {
   }
 }
 
-/** @param law of the first tokens; undefined = no laws are kept */
-function treeOf(paths: readonly Path[], law: Float64Array | undefined): DraftTree {
+function treeOf(paths: readonly (readonly number[])[]): DraftTree {
   const tokens: number[] = [];
   const parents: number[] = [];
-  const laws: (Float64Array | undefined)[] = [law];
   for (const path of paths) {
-    path.tokens.forEach((token, i) => {
+    path.forEach((token, i) => {
       parents.push(i === 0 ? -1 : tokens.length - 1);
       tokens.push(token);
-      laws.push(path.laws[i]);
     });
   }
-  return law ? { tokens, parents, laws } : { tokens, parents };
+  return { tokens, parents };
 }

@@ -10,9 +10,9 @@
  * Proposals: a second model (role `draft`, same vocabulary), or tables over the sequence itself
  * (`prompt-lookup`, `suffix`, `token-recycling`), which live as long as the request. A draft model and
  * `token-recycling` also make trees (`tree_nodes`): with `coupled` the target's pick at a node chooses the
- * child, exact for any tree; with `ratio` siblings of a draft model are drawn without replacement and
- * checked by recursive rejection sampling. Positions kept from a tree are computed once more in the next
- * pass.
+ * child, exact for any tree; with `ratio` a draft model's tree branches at every node, siblings are drawn
+ * without replacement and checked by recursive rejection sampling. Positions kept from a tree are computed
+ * once more in the next pass.
  *
  * Sources: Leviathan et al. 2022, https://arxiv.org/abs/2211.17192; Sun et al. 2024,
  * https://arxiv.org/abs/2403.10444 (block); Daliri et al. 2024, https://arxiv.org/abs/2408.07978
@@ -90,7 +90,7 @@ const optionalNeeds = { draft: ["edit", "generate", "sample", "logits"] } as con
   readonly Capability[]
 >;
 
-/** Chains of a draft model's tree; 0 = no tree. */
+/** Branches of a draft model's tree that go on at a time; 0 = no tree. */
 function chainsOf({ tree_nodes: nodes, gamma }: Params): number {
   return nodes === 0 ? 0 : Math.max(1, Math.floor(nodes / gamma));
 }
@@ -222,7 +222,13 @@ function draftWith(
     chance: verify === "coupled" ? undefined : chance,
   };
   return chains > 0
-    ? forestDrafter(session, { ...options, chains, ignoreStop, stopTokens })
+    ? forestDrafter(session, {
+      ...options,
+      chains,
+      nodes: params.tree_nodes,
+      ignoreStop,
+      stopTokens,
+    })
     : modelDrafter(session, options);
 }
 

@@ -9,7 +9,7 @@ import {
   type TokenTree,
 } from "../../runtime/mod.ts";
 import { getStrategy, RoleError, runStrategy, StrategyParamError } from "../../strategies/mod.ts";
-import { modelDrafter } from "../../strategies/_drafter.ts";
+import { type DraftTree, modelDrafter } from "../../strategies/_drafter.ts";
 import { forestDrafter } from "../../strategies/_drafter_forest.ts";
 import { createSchedule, declaredCosts } from "../../strategies/_gamma.ts";
 import { Speculation } from "../../strategies/_speculation.ts";
@@ -140,50 +140,85 @@ class TreeSession extends InstantSession implements Session<"tree"> {
   }
 }
 
-Deno.test("ratio on trees: the law of rounds is the target's, for chains drawn apart and draws of the target", async () => {
+/** Law of the first three tokens of rounds with trees, and how often they branched below the root. */
+async function treeLaw(
+  { chains, gamma, temperature = 1, order = (tree) => tree }: {
+    readonly chains: number;
+    readonly gamma: number;
+    readonly temperature?: number;
+    /** What is done to the tree before it is verified. */
+    readonly order?: (tree: DraftTree) => DraftTree;
+  },
+): Promise<{ readonly off: number; readonly branches: number }> {
   const [p, q] = [hashLaw(5, 3), hashLaw(6, 3)];
   const vocab = fakeVocab({ pieces: ["a", "b", "c"], chat: false });
   const sampling = { ...greedySampling, temperature: 1 };
   const shifted = (law: typeof p, prefix: readonly number[]) => (completion: readonly number[]) =>
     law([...prefix, ...completion]);
   const length = 3;
-  for (
-    const [chains, gamma, temperature] of [[1, 2, 1], [2, 1, 1], [2, 2, 1], [3, 1, 0.7], [3, 1, 0]]
-  ) {
-    const law = await roundsLaw(async (prefix, chance) => {
-      const target = new TreeSession(shifted(p, prefix), [0, ...prefix]);
-      const draft = Object.assign(new InstantSession(shifted(q, prefix), [0, ...prefix]), {
-        generate: unused,
-        sample: unused,
-      });
-      const speculation = new Speculation({
-        target,
-        tree: target,
-        drafter: forestDrafter(draft, {
-          sampling: { ...sampling, temperature: temperature! },
-          promptLength: prefix.length + 1,
-          chance,
-          stopBelow: 0,
-          chains: chains!,
-          ignoreStop: true,
-          stopTokens: new Set(),
-        }),
-        rule: "ratio",
-        sampling,
-        chance,
-        schedule: createSchedule("fixed", gamma!, declaredCosts(0, 0)),
-        maxTokens: gamma! + 1,
-        logprobs: undefined,
-        stops: createStopCheck({ vocab, strings: compileStops([]), tokens: new Set() }),
-        constraint: undefined,
-        masker: undefined,
-      });
-      await speculation.draft(1);
-      return (await speculation.verify()).tokens.map(({ token }) => token);
-    }, length);
-    const off = totalVariation(law, productLaw(p, length));
-    assertAlmostEquals(off, 0, 1e-6, `${chains} ${gamma} ${temperature}`); // rows are f32
+  let branches = 0;
+  const law = await roundsLaw(async (prefix, chance) => {
+    const target = new TreeSession(shifted(p, prefix), [0, ...prefix]);
+    const draft = Object.assign(new InstantSession(shifted(q, prefix), [0, ...prefix]), {
+      generate: unused,
+      sample: unused,
+    });
+    const drafter = forestDrafter(draft, {
+      sampling: { ...sampling, temperature },
+      promptLength: prefix.length + 1,
+      chance,
+      stopBelow: 0,
+      chains,
+      nodes: chains * gamma,
+      ignoreStop: true,
+      stopTokens: new Set(),
+    });
+    const speculation = new Speculation({
+      target,
+      tree: target,
+      drafter: {
+        ...drafter,
+        async proposeTree(depth) {
+          const tree = await drafter.proposeTree!(depth);
+          const inner = tree.parents.filter((parent) => parent >= 0);
+          branches += inner.length - new Set(inner).size;
+          return order(tree);
+        },
+      },
+      rule: "ratio",
+      sampling,
+      chance,
+      schedule: createSchedule("fixed", gamma, declaredCosts(0, 0)),
+      maxTokens: gamma + 1,
+      logprobs: undefined,
+      stops: createStopCheck({ vocab, strings: compileStops([]), tokens: new Set() }),
+      constraint: undefined,
+      masker: undefined,
+    });
+    await speculation.draft(1);
+    return (await speculation.verify()).tokens.map(({ token }) => token);
+  }, length);
+  return { off: totalVariation(law, productLaw(p, length)), branches };
+}
+
+Deno.test("ratio on trees: the law of rounds is the target's, for trees that branch at every node and draws of the target", async () => {
+  const settings = [[1, 2, 1], [2, 1, 1], [2, 2, 1], [2, 3, 1], [3, 1, 0.7], [3, 2, 0.7], [
+    3,
+    1,
+    0,
+  ]];
+  for (const [chains = 0, gamma = 0, temperature = 0] of settings) {
+    const { off, branches } = await treeLaw({ chains, gamma, temperature });
+    const name = `${chains} ${gamma} ${temperature}`;
+    assertAlmostEquals(off, 0, 1e-6, name); // rows are f32
+    assertEquals(branches > 0, chains > 1 && gamma > 1, `${name}: ${branches} branches`);
   }
+});
+
+Deno.test("negative control: siblings in the order of their ids instead of their draws change the law", async () => {
+  // Leaves alone: swapping them moves no subtree.
+  const byId = (tree: DraftTree) => ({ ...tree, tokens: tree.tokens.toSorted((a, b) => a - b) });
+  assert((await treeLaw({ chains: 2, gamma: 1, order: byId })).off > 0.01);
 });
 
 function unused(): never {
@@ -347,21 +382,26 @@ Deno.test("a tree keeps at least as much as a chain, and follows a pick that is 
 });
 
 Deno.test("trees of a draft model keep more than its chains, at the same depth", async () => {
-  let chainSteps = 0, treeSteps = 0;
-  for (let seed = 1; seed <= 10; seed++) {
-    const steps = async (tree_nodes: number) => {
-      const models = { model: hashModel({ ...never }), draft: hashModel({ spread: 2, ...never }) };
-      const run = await runToEnd(requestOf(speculative, models, {
-        params: { tree_nodes },
-        sampling: { seed: seedFrom(seed) },
-        maxTokens: 60,
-      }));
-      return run.result.metrics["target_steps"]!;
-    };
-    chainSteps += await steps(0);
-    treeSteps += await steps(16);
+  for (const verify of ["coupled", "ratio"]) {
+    let chainSteps = 0, treeSteps = 0;
+    for (let seed = 1; seed <= 10; seed++) {
+      const steps = async (tree_nodes: number) => {
+        const models = {
+          model: hashModel({ ...never }),
+          draft: hashModel({ spread: 2, ...never }),
+        };
+        const run = await runToEnd(requestOf(speculative, models, {
+          params: { tree_nodes, verify },
+          sampling: { seed: seedFrom(seed) },
+          maxTokens: 60,
+        }));
+        return run.result.metrics["target_steps"]!;
+      };
+      chainSteps += await steps(0);
+      treeSteps += await steps(16);
+    }
+    assert(treeSteps < chainSteps, `${treeSteps} steps with trees, ${chainSteps} with chains`);
   }
-  assert(treeSteps < chainSteps, `${treeSteps} steps with trees, ${chainSteps} with chains`);
 });
 
 Deno.test("ema: proposes all where passes are flat, and stops where every token costs a pass", async () => {
