@@ -6,6 +6,7 @@ import attentionMergeSource from "./attention_merge.wgsl" with { type: "text" };
 import attentionReadSource from "./attention_read.wgsl" with { type: "text" };
 import attentionReadSignalsSource from "./attention_read_signals.wgsl" with { type: "text" };
 import attentionSignalsSource from "./attention_signals.wgsl" with { type: "text" };
+import attentionSubgroupSource from "./attention_subgroup.wgsl" with { type: "text" };
 import attentionTileSource from "./attention_tile.wgsl" with { type: "text" };
 import chooseSlotsSource from "./choose_slots.wgsl" with { type: "text" };
 import embedF16Source from "./embed_f16.wgsl" with { type: "text" };
@@ -23,6 +24,10 @@ import linearF16Source from "./linear_f16.wgsl" with { type: "text" };
 import linearF32Source from "./linear_f32.wgsl" with { type: "text" };
 import linearQ4Source from "./linear_q4.wgsl" with { type: "text" };
 import linearQ8Source from "./linear_q8.wgsl" with { type: "text" };
+import linearSubgroupF16Source from "./linear_subgroup_f16.wgsl" with { type: "text" };
+import linearSubgroupF32Source from "./linear_subgroup_f32.wgsl" with { type: "text" };
+import linearSubgroupQ4Source from "./linear_subgroup_q4.wgsl" with { type: "text" };
+import linearSubgroupQ8Source from "./linear_subgroup_q8.wgsl" with { type: "text" };
 import linearTileF16Source from "./linear_tile_f16.wgsl" with { type: "text" };
 import linearTileF32Source from "./linear_tile_f32.wgsl" with { type: "text" };
 import linearTileQ4Source from "./linear_tile_q4.wgsl" with { type: "text" };
@@ -30,6 +35,7 @@ import linearTileQ8Source from "./linear_tile_q8.wgsl" with { type: "text" };
 import readScoresSource from "./read_scores.wgsl" with { type: "text" };
 import recordMoveSource from "./record_move.wgsl" with { type: "text" };
 import rmsNormSource from "./rms_norm.wgsl" with { type: "text" };
+import rmsNormSubgroupSource from "./rms_norm_subgroup.wgsl" with { type: "text" };
 import ropeSource from "./rope.wgsl" with { type: "text" };
 import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
 import signalClearSource from "./signal_clear.wgsl" with { type: "text" };
@@ -38,11 +44,12 @@ import adjustLogitsSource from "./adjust_logits.wgsl" with { type: "text" };
 import penaliseLogitsSource from "./penalise_logits.wgsl" with { type: "text" };
 import perturbLogitsSource from "./perturb_logits.wgsl" with { type: "text" };
 import rowStatsSource from "./row_stats.wgsl" with { type: "text" };
+import rowStatsSubgroupSource from "./row_stats_subgroup.wgsl" with { type: "text" };
 import rowStatsMergeSource from "./row_stats_merge.wgsl" with { type: "text" };
 import samplingCutSource from "./sampling_cut.wgsl" with { type: "text" };
 import topKSource from "./top_k.wgsl" with { type: "text" };
 import drawResultSource from "./draw_result.wgsl" with { type: "text" };
-import { defineKernel } from "./kernel.ts";
+import { defineKernel, type KernelSpec } from "./kernel.ts";
 
 export {
   type BindingKind,
@@ -67,18 +74,25 @@ const linear = {
   overrides: { M: [8, 4, 2, 1], GATED: [0, 1], RESIDUAL: [0, 1] },
 };
 const linearTile = { ...linear, overrides: { GATED: [0, 1], RESIDUAL: [0, 1] } };
+const linearSubgroup = linearTile;
 
 export const add = defineKernel("add", addSource, elementwise);
 export const advance = defineKernel("advance", advanceSource, {
   bindings: "params stats step_data*",
   params: "count tokens positions rows draws",
 });
-export const attention = defineKernel("attention", attentionSource, {
+const attentionLine = {
   bindings: "params q keys values step_data y* stats*",
   params:
     "heads kv_heads head_dim quads page_size slots layer home token_rows rows pieces scale:f32 chosen",
   overrides: { SPLIT: [0, 1] },
-});
+};
+export const attention = defineKernel("attention", attentionSource, attentionLine);
+export const attentionSubgroup = defineKernel(
+  "attention_subgroup",
+  attentionSubgroupSource,
+  attentionLine,
+);
 export const attentionMerge = defineKernel("attention_merge", attentionMergeSource, {
   bindings: "params mixed part_stats step_data y* stats*",
   params: "heads head_dim pieces chosen",
@@ -150,6 +164,26 @@ export const linearF16 = defineKernel("linear_f16", linearF16Source, linear);
 export const linearF32 = defineKernel("linear_f32", linearF32Source, linear);
 export const linearQ4 = defineKernel("linear_q4", linearQ4Source, linear);
 export const linearQ8 = defineKernel("linear_q8", linearQ8Source, linear);
+export const linearSubgroupF16 = defineKernel(
+  "linear_subgroup_f16",
+  linearSubgroupF16Source,
+  linearSubgroup,
+);
+export const linearSubgroupF32 = defineKernel(
+  "linear_subgroup_f32",
+  linearSubgroupF32Source,
+  linearSubgroup,
+);
+export const linearSubgroupQ4 = defineKernel(
+  "linear_subgroup_q4",
+  linearSubgroupQ4Source,
+  linearSubgroup,
+);
+export const linearSubgroupQ8 = defineKernel(
+  "linear_subgroup_q8",
+  linearSubgroupQ8Source,
+  linearSubgroup,
+);
 export const linearTileF16 = defineKernel("linear_tile_f16", linearTileF16Source, linearTile);
 export const linearTileF32 = defineKernel("linear_tile_f32", linearTileF32Source, linearTile);
 export const linearTileQ4 = defineKernel("linear_tile_q4", linearTileQ4Source, linearTile);
@@ -163,10 +197,16 @@ export const recordMove = defineKernel("record_move", recordMoveSource, {
   bindings: "params step_data record other*",
   params: "heads apart other_apart width count at",
 });
-export const rmsNorm = defineKernel("rms_norm", rmsNormSource, {
+const rmsNormLine = {
   bindings: "params x weight y*",
   params: "cols eps:f32",
-});
+};
+export const rmsNorm = defineKernel("rms_norm", rmsNormSource, rmsNormLine);
+export const rmsNormSubgroup = defineKernel(
+  "rms_norm_subgroup",
+  rmsNormSubgroupSource,
+  rmsNormLine,
+);
 export const rope = defineKernel("rope", ropeSource, {
   bindings: "params x table step_data y*",
   params: "width half apart at",
@@ -195,11 +235,17 @@ export const perturbLogits = defineKernel("perturb_logits", perturbLogitsSource,
   bindings: "params x stats cuts step_data y* flags*",
   params: "vocab draws",
 });
-export const rowStats = defineKernel("row_stats", rowStatsSource, {
+const rowStatsLine = {
   bindings: "params x step_data parts*",
   params: "vocab stride draws",
   overrides: { RAW: [0, 1], TEMPERED: [0, 1] },
-});
+};
+export const rowStats = defineKernel("row_stats", rowStatsSource, rowStatsLine);
+export const rowStatsSubgroup = defineKernel(
+  "row_stats_subgroup",
+  rowStatsSubgroupSource,
+  rowStatsLine,
+);
 export const rowStatsMerge = defineKernel("row_stats_merge", rowStatsMergeSource, {
   bindings: "params parts step_data stats*",
   params: "count at draws",
@@ -210,7 +256,14 @@ export const samplingCut = defineKernel("sampling_cut", samplingCutSource, {
   params: "vocab draws",
 });
 export const topK = defineKernel("top_k", topKSource, {
-  bindings: "params x ids top* top_ids*",
-  params: "count",
+  bindings: "params x ids step_data top* top_ids*",
+  params: "count stride rows",
   overrides: { PAIRS: [0, 1] },
 });
+
+/** Kernels that do the same to the bit with subgroup operations, for devices that have them. */
+export const subgroupTwins: ReadonlyMap<KernelSpec, KernelSpec> = new Map([
+  [attention, attentionSubgroup],
+  [rmsNorm, rmsNormSubgroup],
+  [rowStats, rowStatsSubgroup],
+]);

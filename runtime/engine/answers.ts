@@ -7,10 +7,12 @@ import type { Answer, Row, Want } from "./executor.ts";
 
 /** What a step computed for one row. */
 export interface RowOutput {
-  /** Logits of the row's last {@link logitsNeeded} tokens, oldest first. */
+  /** Logits of the row's last {@link logitsNeeded} tokens, oldest first; empty where none are needed. */
   readonly logits: readonly Float32Array[];
   /** Hidden states after `layer` of the row's last `last` tokens, oldest first. */
   hidden(layer: number, last: number): readonly Float32Array[];
+  /** Tokens of a row of logits. */
+  readonly vocab: number;
   /** What the device drew; rows whose samples are all there need no logits. */
   drawn(want: Want): Drawn | undefined;
   /** What the device read off the logits of the tokens asked about, oldest first. */
@@ -62,14 +64,14 @@ function answer(want: Want, row: Row, output: RowOutput): Answer {
     case "sample": {
       const drawn = output.drawn(want);
       const sampled = drawn !== undefined
-        ? { ...drawn, top: drawn.top ?? [] }
+        ? { ...drawn, top: drawn.top ?? told?.[0]?.top ?? [] }
         : sampleRow(rows[0]!, { ...want, position: positionOf(row) });
       return { kind: "sample", ...sampled, ...massOf(want, rows[0]!, sampled) };
     }
     case "topk":
       return {
         kind: "topk",
-        rows: told?.map(({ top }, i) => withRest(top, rows[i]!.length)) ??
+        rows: told?.map(({ top }) => withRest(top, output.vocab)) ??
           rows.map((logits) => topK(logits, want.k)),
       };
     case "logits":
@@ -91,10 +93,10 @@ function answer(want: Want, row: Row, output: RowOutput): Answer {
 function massOf(
   want: Extract<Want, { kind: "sample" }>,
   logits: Float32Array,
-  { token, logprob }: Drawn,
+  { token, logprob, mass: told }: Drawn,
 ): { readonly mass?: number } {
   const { mask, mass } = want;
-  if (!mass || mask === undefined) return {};
+  if (!mass || mask === undefined || told !== undefined) return {};
   return { mass: allowedMass(logits, mask, want, logits[token]! - logprob) };
 }
 
@@ -106,7 +108,7 @@ function scores(
 ): Float32Array {
   return Float32Array.from(targets, (target, i) => {
     const logits = rows[i]!;
-    const logit = logits[target];
+    const logit = summaries?.[i]?.target ?? logits[target];
     if (logit === undefined) throw new RangeError(`Token ${target} is not in the vocabulary`);
     return logit - (summaries?.[i]?.logNormalizer ?? logNormalizer(logits));
   });

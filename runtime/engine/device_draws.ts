@@ -29,20 +29,26 @@ export function planDraws(
         if (isOnHost) continue;
         return undefined;
       }
-      const draw = {
-        row: lastLogits[r]!,
-        position: positionOf(row),
-        sampling: want.sampling,
-        mask: want.mask,
-        promptTokens: want.promptTokens,
-        completionTokens: want.completionTokens,
-        topLogprobs: want.topLogprobs,
-      };
+      const draw = drawOf(want, row, lastLogits[r]!);
       if (canDraw(draw, vocab)) draws.set(want, draw);
       else if (!isOnHost) return undefined;
     }
   }
   return draws.size === 0 ? undefined : draws;
+}
+
+/** A draw from a row of logits, by its number. */
+export function drawOf(want: SampleWant, row: Row, logits: number): DrawSpec {
+  return {
+    row: logits,
+    position: positionOf(row),
+    sampling: want.sampling,
+    mask: want.mask,
+    promptTokens: want.promptTokens,
+    completionTokens: want.completionTokens,
+    topLogprobs: want.topLogprobs,
+    ...want.mass && { mass: true },
+  };
 }
 
 /** Where the drawn token would stand: right after the row. */

@@ -1,13 +1,7 @@
 /** What the backend reads off rows of logits for asks that want no more of them. */
-import type { Backend, LogitsSummary, Tensor } from "../backend/backend.ts";
+import type { Backend, LogitsAsk, LogitsSummary, Tensor } from "../backend/backend.ts";
 import { logitsNeeded } from "./answers.ts";
 import type { Row, Want } from "./executor.ts";
-
-/** One row of logits that is asked about. */
-interface Ask {
-  readonly row: number;
-  readonly top: number;
-}
 
 /**
  * Summaries for all asks about top tokens, scores and entropies, by want and from the oldest token on.
@@ -40,8 +34,13 @@ export function readSummaries(
   return found;
 }
 
-/** @param end number after the row's last row of logits */
-function asksOf(want: Want, end: number): readonly Ask[] {
+/**
+ * What a want asks about rows of logits besides a draw. Most likely tokens beside a draw are asked for
+ * where `withDraws` is set: backends that the host looks into name them with the draw.
+ *
+ * @param end number after the row's last row of logits
+ */
+export function asksOf(want: Want, end: number, withDraws = false): readonly LogitsAsk[] {
   const last = (count: number, top: number) =>
     Array.from({ length: count }, (_, i) => ({ row: end - count + i, top }));
   switch (want.kind) {
@@ -50,7 +49,9 @@ function asksOf(want: Want, end: number): readonly Ask[] {
     case "entropy":
       return last(want.last, 0);
     case "score":
-      return last(want.targets.length, 0);
+      return last(want.targets.length, 0).map((ask, i) => ({ ...ask, target: want.targets[i]! }));
+    case "sample":
+      return withDraws && want.topLogprobs > 0 ? last(1, want.topLogprobs) : [];
     default:
       return [];
   }

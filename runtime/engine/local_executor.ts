@@ -12,6 +12,7 @@ import { DeviceLostError, EngineError } from "../errors.ts";
 import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
 import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
 import { answerRow, logitsNeeded } from "./answers.ts";
+import { askDevice, planDevice, readDevice } from "./device_asks.ts";
 import { type Draws, planDraws, readDraws } from "./device_draws.ts";
 import { readSummaries } from "./device_summaries.ts";
 import { resultOf, RunAhead } from "./run_ahead.ts";
@@ -127,15 +128,18 @@ interface Runner {
   readonly vocab: number;
 }
 
+const noLogits = new Float32Array(0);
+
 async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
   const { decoder, backend, pool } = runner;
   const plan = planStep(batch.rows, decoder.config.layers);
   const last = batch.rows.map((row, r) => plan.logitStarts[r]! + logitsNeeded(row) - 1);
-  const draws = planDraws(batch.rows, last, backend, runner.vocab);
+  const device = planDevice(batch.rows, plan.logitStarts, backend, runner.vocab);
+  const draws = device?.draws ?? planDraws(batch.rows, last, backend, runner.vocab);
   const output = backend.record((ops) => {
     for (const edit of batch.edits) applyEdit(ops, pool, edit, decoder.rope);
     if (plan.tokens.length === 0) {
-      return { logits: undefined, hidden: new Map<number, Tensor>(), result: undefined };
+      return { logits: undefined, hidden: new Map<number, Tensor>() };
     }
     const { logits, hidden } = decoder.forward(ops, {
       tokens: plan.tokens,
@@ -148,8 +152,11 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
       logitTokens: plan.logitTokens,
       hiddenTokens: plan.hiddenTokens,
     });
-    const result = draws && logits && ops.draw?.(logits, runner.vocab, [...draws.values()]);
-    return { logits, hidden, result };
+    const asked = device && askDevice(ops, logits, device, runner.vocab);
+    const result = asked
+      ? asked.result
+      : draws && logits && ops.draw?.(logits, runner.vocab, [...draws.values()]);
+    return { logits, hidden, result, asked };
   });
   const signals = await readSignals(batch.rows, pool);
   const { vocab: padded, hidden: width } = decoder.config;
@@ -160,21 +167,31 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
     if (guessed === "again") return await run(batch, { ...runner, ahead: undefined });
     if (guessed !== undefined) return guessed;
   }
-  const drawn = draws && result && await readDraws(backend, draws, result);
-  const [copied, hidden] = await Promise.all([
-    owned === undefined || drawn !== undefined || backend.view !== undefined
-      ? undefined
-      : backend.read(owned),
+  const { asked } = output;
+  const [answers, hidden] = await Promise.all([
+    device && asked && owned
+      ? readDevice(batch.rows, plan.logitStarts, device, asked, owned, backend)
+      : undefined,
     readAll(backend, output.hidden),
   ]);
+  const drawn = answers?.drawn ?? (draws && result && await readDraws(backend, draws, result));
+  const copied = owned === undefined || drawn !== undefined || backend.view !== undefined
+    ? undefined
+    : await backend.read(owned);
   // From here to the end nothing else runs, so that a view stays valid.
-  const told = owned && readSummaries(batch.rows, plan.logitStarts, backend, owned, runner.vocab);
-  const logits = owned === undefined ? undefined : backend.view?.(owned) ?? copied;
+  const told = answers?.told ??
+    (owned && readSummaries(batch.rows, plan.logitStarts, backend, owned, runner.vocab));
+  const logits = owned === undefined || answers ? undefined : backend.view?.(owned) ?? copied;
+  const logitRows = (first: number, count: number) =>
+    answers
+      ? Array.from({ length: count }, (_, i) => answers.logits.get(first + i) ?? noLogits)
+      : rowsFrom(logits, first, count, padded);
   return {
     answers: batch.rows.map((row, r) =>
       answerRow(row, {
-        logits: rowsFrom(logits, plan.logitStarts[r]!, logitsNeeded(row), padded)
+        logits: logitRows(plan.logitStarts[r]!, logitsNeeded(row))
           .map((logitRow) => logitRow.subarray(0, runner.vocab)),
+        vocab: runner.vocab,
         drawn: (want) => drawn?.get(want),
         summaries: (want) => told?.get(want),
         hidden(layer, last) {

@@ -84,6 +84,7 @@ function run(batch: Batch, memory: SlotMemory, options: FakeExecutorOptions): Ba
     answers: batch.rows.map((row) => {
       const states = memory.compute(row);
       return answerRow(row, {
+        vocab: options.vocab,
         logits: lastOf(states, logitsNeeded(row)).map((state) => logitsOf(state, options)),
         hidden: (layer, last) => lastOf(states, last).map((state) => hiddenOf(state, layer)),
         signal: (want) => memory.signal(want),

@@ -5,6 +5,7 @@
  * everything else works within WebGPU's defaults.
  */
 import { DeviceLostError, EngineError } from "../../errors.ts";
+import { probeSubgroups } from "./subgroups.ts";
 
 /** What an opened GPU says about itself; plain data. */
 export interface GpuInfo {
@@ -39,6 +40,8 @@ const wantedFeatures = ["timestamp-query", "shader-f16"] as const;
 export class Gpu implements Disposable {
   readonly device: GPUDevice;
   readonly info: GpuInfo;
+  /** What stands before kernels with subgroup operations; undefined if the device has none that work. */
+  readonly subgroupPrefix: string | undefined;
   #lost: string | undefined;
   #errors: string[] = [];
   readonly #onLost = new Set<(reason: string) => void>();
@@ -46,9 +49,10 @@ export class Gpu implements Disposable {
   readonly lost: Promise<string>;
   readonly #resolveLost: (reason: string) => void;
 
-  constructor(device: GPUDevice, info: GpuInfo) {
+  constructor(device: GPUDevice, info: GpuInfo, subgroupPrefix?: string) {
     this.device = device;
     this.info = info;
+    this.subgroupPrefix = subgroupPrefix;
     const { promise, resolve } = Promise.withResolvers<string>();
     this.lost = promise;
     this.#resolveLost = resolve;
@@ -132,12 +136,27 @@ export async function openGpu(
   const requiredLimits = Object.fromEntries(
     wantedLimits.map((name) => [name, adapter.limits[name]]),
   );
-  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  const device = await requestDevice(adapter, requiredFeatures, requiredLimits);
+  const prefix = device.features.has("subgroups") ? await probeSubgroups(device) : undefined;
   return new Gpu(device, {
     adapter: info.description || info.device,
     driver: info.architecture,
     vendor: info.vendor,
     isSoftware,
-    features: requiredFeatures,
-  });
+    features: prefix === undefined ? requiredFeatures : [...requiredFeatures, "subgroups"],
+  }, prefix);
+}
+
+/** With subgroups where the adapter has them, which Deno's does not say but grants. */
+async function requestDevice(
+  adapter: GPUAdapter,
+  features: readonly GPUFeatureName[],
+  requiredLimits: Record<string, number>,
+): Promise<GPUDevice> {
+  try {
+    const requiredFeatures = [...features, "subgroups" as GPUFeatureName];
+    return await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  } catch {
+    return await adapter.requestDevice({ requiredFeatures: [...features], requiredLimits });
+  }
 }

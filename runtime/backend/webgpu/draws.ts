@@ -13,14 +13,15 @@ import { ShapeError } from "../../errors.ts";
 import { hasPenalties } from "../../sampling.ts";
 import type { Drawn, DrawSpec } from "../backend.ts";
 import { matrix } from "../cpu/tensor.ts";
-import { stepData, target } from "./recorder.ts";
+import { stepData, type Target, target } from "./recorder.ts";
 import type { Stage } from "./stage.ts";
 import type { GpuTensor, Slice } from "./tensor.ts";
 
 /** Results of a draw: statistics of its raw, adjusted and perturbed row, see draw_result.wgsl. */
-const WIDTH = 24;
+export const WIDTH = 24;
 /** Tokens one workgroup looks at, and candidates it keeps. */
-const PART = 1024, KEPT = 64;
+const PART = 1024;
+export const KEPT = 64;
 /** Steps of one loop at most: some drivers end longer ones. */
 const MOST_PARTS = 32_768;
 /** Scores closer than this may be in another order in double precision. */
@@ -33,6 +34,7 @@ export function canDraw(one: DrawSpec, vocab: number): boolean {
     return false;
   }
   if (mask !== undefined && mask.length * 32 < vocab) return false;
+  if (one.mass && (temperature !== 1 || mask === undefined || isListed(one))) return false;
   const isKnown = (token: number) => Number.isInteger(token) && token >= 0 && token < vocab;
   if (!logitBias.every(([token]) => isKnown(token))) return false;
   return !hasPenalties(one.sampling) ||
@@ -59,23 +61,12 @@ export function draw(
   const stats = stage.slice("draw", [count, WIDTH]);
   const parts = Math.ceil(vocab / PART);
   const room = (label: string, ...shape: number[]) => stage.slice(label, shape);
-  const found = room("draw", count, parts, 8);
-  const summarise = (x: Slice | undefined, word: number, options: { TEMPERED?: 1 }) => {
-    stage.dispatch(
-      kernels.rowStats,
-      [vocab, x === undefined ? stride : vocab, at],
-      [x === undefined ? from : all(x), stepData, all(found)],
-      [parts, count, 1],
-      x === undefined ? { ...options, RAW: 1 } : options,
-    );
-    stage.dispatch(
-      kernels.rowStatsMerge,
-      [parts, word, at],
-      [all(found), stepData, all(stats)],
-      [count, 1, 1],
-      options,
-    );
-  };
+  const found = partsOf(stage, count, vocab);
+  const shape = { vocab, at, count, found, stats };
+  const summarise = (x: Slice | undefined, word: number, options: { TEMPERED?: 1 }) =>
+    x === undefined
+      ? rowStats(stage, from, stride, word, shape, { ...options, RAW: 1 })
+      : rowStats(stage, all(x), vocab, word, shape, options);
   summarise(undefined, 0, {});
   const isGreedy = draws.every(({ sampling }) => sampling.temperature === 0);
   if (draws.every(isPlain)) {
@@ -123,7 +114,45 @@ export function draw(
   return stage.tensor("draw", [count, WIDTH], stats);
 }
 
-const all = ({ result, offset, bytes }: Slice) => target(result, offset, bytes);
+export const all = ({ result, offset, bytes }: Slice) => target(result, offset, bytes);
+
+/** Statistics of rows, into 8 words of theirs in `stats` from `word` on. */
+export function rowStats(
+  stage: Stage,
+  x: Target,
+  stride: number,
+  word: number,
+  { vocab, at, count, found, stats }: {
+    readonly vocab: number;
+    /** Word of the draws. */
+    readonly at: number;
+    readonly count: number;
+    readonly found: Slice;
+    readonly stats: Slice;
+  },
+  options: { readonly RAW?: 1; readonly TEMPERED?: 1 },
+): void {
+  const parts = Math.ceil(vocab / PART), { RAW: _, ...merging } = options;
+  stage.dispatch(
+    kernels.rowStats,
+    [vocab, stride, at],
+    [x, stepData, all(found)],
+    [parts, count, 1],
+    options,
+  );
+  stage.dispatch(
+    kernels.rowStatsMerge,
+    [parts, word, at],
+    [all(found), stepData, all(stats)],
+    [count, 1, 1],
+    merging,
+  );
+}
+
+/** Parts of rows that statistics are made of, 8 words each. */
+export function partsOf(stage: Stage, count: number, vocab: number): Slice {
+  return stage.slice("row_stats", [count, Math.ceil(vocab / PART), 8]);
+}
 
 /** Whether single tokens' logits change. */
 function isListed({ sampling }: DrawSpec): boolean {
@@ -152,7 +181,7 @@ function cut(stage: Stage, { draws, vocab, at, work, stats, cuts, flags }: Cutti
     topK > 0 || topP < 1 || minP > 0
   );
   // Without a filter the list is not looked at.
-  const top = needsTop ? topOf(stage, work, count, vocab).values : work;
+  const top = needsTop ? topOf(stage, all(work), count, vocab).values : work;
   stage.dispatch(
     kernels.samplingCut,
     [vocab, at],
@@ -161,25 +190,37 @@ function cut(stage: Stage, { draws, vocab, at, work, stats, cuts, flags }: Cutti
   );
 }
 
-/** The 64 largest values of each row and where they are, largest first. */
-export function topOf(stage: Stage, x: Slice, rows: number, count: number) {
-  let values = x, ids = x, left = count;
+/**
+ * The 64 largest values of each row and where they are, largest first.
+ *
+ * @param stride numbers from row to row
+ * @param at word of the numbers of the rows; 0: all in order
+ */
+export function topOf(
+  stage: Stage,
+  x: Target,
+  rows: number,
+  count: number,
+  { stride = count, at = 0 }: { readonly stride?: number; readonly at?: number } = {},
+) {
+  let values = x, ids = x, left = count, apart = stride;
   do {
     const lists = Math.ceil(left / PART);
     const top = stage.slice("top_k", [rows, lists * KEPT]);
     const names = stage.slice("top_k", [rows, lists * KEPT]);
+    const isFirst = values === x;
     stage.dispatch(
       kernels.topK,
-      [left],
-      [all(values), all(ids), all(top), all(names)],
+      [left, apart, isFirst ? at : 0],
+      [values, ids, stepData, all(top), all(names)],
       [lists, rows, 1],
-      left === count && values === x ? {} : { PAIRS: 1 },
+      isFirst ? {} : { PAIRS: 1 },
     );
-    values = top;
-    ids = names;
-    left = lists * KEPT;
-  } while (left > KEPT);
-  return { values, ids };
+    values = all(top);
+    ids = all(names);
+    left = apart = lists * KEPT;
+    if (left <= KEPT) return { values: top, ids: names };
+  } while (true);
 }
 
 function putDraws(stage: Stage, draws: readonly DrawSpec[], vocab: number): number {
@@ -278,6 +319,9 @@ export function drawnFrom(
       token: words[at + 6]!,
       logprob: values[at + 7]! - largest - logSum,
       entropy: Math.max(0, logSum - weighted / sum),
+      // At temperature 1 what is adjusted is the row under its mask.
+      ...one.mass &&
+        { mass: Math.min(1, Math.exp(values[at + 8]! - largest) * values[at + 11]! / sum) },
     };
   });
 }

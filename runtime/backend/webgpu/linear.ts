@@ -36,6 +36,8 @@ const NO_PART = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 interface Format {
   /** For few tokens, eight rows per workgroup. */
   readonly spec: KernelSpec;
+  /** For one token, where lanes can pass each other values. */
+  readonly single: KernelSpec;
   /** Bytes of the unit their weights are addressed in. */
   readonly unit: number;
   /** For many tokens, `tileRows` rows per workgroup. */
@@ -44,10 +46,34 @@ interface Format {
 }
 
 const formats: Readonly<Record<string, Format>> = {
-  f32: { spec: kernels.linearF32, unit: 16, tile: kernels.linearTileF32, tileRows: 32 },
-  f16: { spec: kernels.linearF16, unit: 8, tile: kernels.linearTileF16, tileRows: 32 },
-  q8: { spec: kernels.linearQ8, unit: 16, tile: kernels.linearTileQ8, tileRows: 16 },
-  q4: { spec: kernels.linearQ4, unit: 16, tile: kernels.linearTileQ4, tileRows: 16 },
+  f32: {
+    spec: kernels.linearF32,
+    single: kernels.linearSubgroupF32,
+    unit: 16,
+    tile: kernels.linearTileF32,
+    tileRows: 32,
+  },
+  f16: {
+    spec: kernels.linearF16,
+    single: kernels.linearSubgroupF16,
+    unit: 8,
+    tile: kernels.linearTileF16,
+    tileRows: 32,
+  },
+  q8: {
+    spec: kernels.linearQ8,
+    single: kernels.linearSubgroupQ8,
+    unit: 16,
+    tile: kernels.linearTileQ8,
+    tileRows: 16,
+  },
+  q4: {
+    spec: kernels.linearQ4,
+    single: kernels.linearSubgroupQ4,
+    unit: 16,
+    tile: kernels.linearTileQ4,
+    tileRows: 16,
+  },
 };
 /** Tokens of a tile. */
 const TILE_TOKENS = 16;
@@ -206,9 +232,9 @@ function run(stage: Stage, parts: readonly Part[], fused: Fused = {}): void {
   }
 }
 
-/** Which kernel, rows of a workgroup and workgroups. Both kinds of kernel give the same bits. */
+/** Which kernel, rows of a workgroup and workgroups. All kinds of kernel give the same bits. */
 function shapeOf(stage: Stage, { weight, tokens }: Layer, isGated: boolean) {
-  const { spec, tile, tileRows } = formats[weight.dtype]!;
+  const { spec, single, tile, tileRows } = formats[weight.dtype]!;
   if (tokens >= stage.tilesFrom) {
     const tiles = Math.ceil(tokens / TILE_TOKENS);
     return {
@@ -217,6 +243,10 @@ function shapeOf(stage: Stage, { weight, tokens }: Layer, isGated: boolean) {
       size: (groups: number) => [tiles, groups, 1] as const,
       constants: {},
     };
+  }
+  if (tokens === 1 && stage.subgroups) {
+    const size = (groups: number) => [groups, 1, 1] as const;
+    return { spec: single, height: 8, size, constants: {} };
   }
   // Fewer variants where few tokens beyond a tile would be computed in vain.
   const M = tokens > 4 ? 8 : tokens > 2 ? 4 : tokens;

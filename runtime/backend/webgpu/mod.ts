@@ -14,10 +14,12 @@ import {
   type DrawSpec,
   fullKvSupport,
   type KvSupport,
+  type LogitsAsk,
   type Ops,
   type RowSource,
   type StepSize,
   type Tensor,
+  type Told,
 } from "../backend.ts";
 import { elements } from "../cpu/tensor.ts";
 import { attention, kvWrite } from "./attention.ts";
@@ -37,6 +39,7 @@ import { RowTables } from "./row_table.ts";
 import { Stage } from "./stage.ts";
 import { StepData } from "./step_data.ts";
 import { collectTensors, GpuTensor, gpuTensor, type Storage } from "./tensor.ts";
+import { canTell, summariesFrom, tell } from "./tells.ts";
 import { type Source, sourceOf, tensorBytes, uploadShards } from "./weights.ts";
 
 export { type Gpu, type GpuInfo, type GpuOptions, openGpu } from "./device.ts";
@@ -56,6 +59,8 @@ export interface GpuBackendOptions {
   readonly fuses?: boolean;
   /** Tokens of a step from which on matrix products are tiled. It changes no result. @default 32 */
   readonly tilesFrom?: number;
+  /** Whether subgroup operations are used where they work. It changes no result. @default true */
+  readonly subgroups?: boolean;
   /** How much suits one step. @default 512 tokens on GPUs, the engine's small steps on drivers on the CPU */
   readonly steps?: StepSize;
   /** Whether disposing the backend disposes the GPU as well. @default false */
@@ -120,14 +125,14 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     this.limits = {
       maxBindingBytes: this.bindingBytes,
       f16: gpu.info.features.includes("shader-f16"),
-      subgroups: false,
+      subgroups: gpu.subgroupPrefix !== undefined && options.subgroups !== false,
     };
     const { device } = gpu;
     const forget = (buffer: GpuBuffer) => this.#recorder.forget(buffer);
     this.#memory = new Memory(device, options.memoryBytes ?? NO_LIMIT, this.bindingBytes, forget);
     const data = new StepData(this.#memory, device.queue);
     this.#recorder = new Recorder(device, this.#memory, data);
-    this.#pipelines = pipelinesOf(device);
+    this.#pipelines = pipelinesOf(gpu);
     this.#readback = new Readback(gpu, options.readback ?? "ring");
     this.#stage = new Stage(
       gpu,
@@ -139,6 +144,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       new RopeTables(this.#memory, device.queue),
       options.fuses ?? true,
       options.tilesFrom ?? TILES_FROM,
+      this.limits.subgroups,
     );
     this.#ops = createOps(this.#stage, this);
   }
@@ -248,6 +254,16 @@ class WebGpuBackend implements GpuBackend, PoolHost {
 
   readonly drawn = async (result: Tensor, draws: readonly DrawSpec[]) =>
     drawnFrom(await this.read(result), draws);
+
+  readonly canTell = canTell;
+
+  readonly told = async (result: Told, asks: readonly LogitsAsk[]) => {
+    const read = (tensor: Tensor | undefined) => tensor && this.read(tensor);
+    const [stats, top, ids, targets] = await Promise.all(
+      [result.stats, result.top, result.ids, result.targets].map(read),
+    );
+    return summariesFrom({ stats, top, ids, targets }, asks);
+  };
 
   get runAhead(): Backend["runAhead"] {
     return this.#readback.mode === "ring" ? this.#runAhead : undefined;
@@ -437,6 +453,7 @@ function createOps(stage: Stage, host: PoolHost): Ops {
         { ...options, queries: options.queries && ownAll("attention", options.queries) },
       ),
     draw: (logits, vocab, draws) => draw(stage, own("draw", logits), vocab, draws),
+    tell: (logits, vocab, asks) => tell(stage, own("tell", logits), vocab, asks),
     gatherRows: (x, rows) => gatherRows(stage, own("gather_rows", x), rows),
     kvRecord: (pool, layer, signal, values, rows) =>
       kvRecord(

@@ -1,6 +1,7 @@
 /** Compiled kernels of one device, by name and constants; all backends on a device share them. */
 import { type Constants, type KernelSpec, specialize } from "../../../shaders/mod.ts";
 import { EngineError } from "../../errors.ts";
+import type { Gpu } from "./device.ts";
 
 /** A compiled variant of a kernel. */
 export interface Pipeline {
@@ -14,6 +15,7 @@ export interface Pipeline {
 /** See file comment. Compiling is synchronous in Deno, about 1 ms a variant. */
 export class Pipelines {
   readonly #device: GPUDevice;
+  readonly #subgroupPrefix: string;
   readonly #modules = new Map<
     KernelSpec,
     { module: GPUShaderModule; layout: GPUBindGroupLayout }
@@ -21,8 +23,10 @@ export class Pipelines {
   readonly #pipelines = new Map<KernelSpec, Map<string, Pipeline>>();
   #count = 0;
 
-  constructor(device: GPUDevice) {
+  /** @param subgroupPrefix what stands before kernels with subgroup operations */
+  constructor(device: GPUDevice, subgroupPrefix = "") {
     this.#device = device;
+    this.#subgroupPrefix = subgroupPrefix;
   }
 
   /** Variants compiled so far. */
@@ -57,7 +61,8 @@ export class Pipelines {
   #module(spec: KernelSpec) {
     let known = this.#modules.get(spec);
     if (known === undefined) {
-      const module = this.#device.createShaderModule({ label: spec.name, code: spec.source });
+      const code = (spec.usesSubgroups ? this.#subgroupPrefix : "") + spec.source;
+      const module = this.#device.createShaderModule({ label: spec.name, code });
       const types = { params: "uniform", read: "read-only-storage", write: "storage" } as const;
       const layout = this.#device.createBindGroupLayout({
         label: spec.name,
@@ -76,9 +81,11 @@ export class Pipelines {
 const byDevice = new WeakMap<GPUDevice, Pipelines>();
 
 /** The kernels of a device. */
-export function pipelinesOf(device: GPUDevice): Pipelines {
+export function pipelinesOf({ device, subgroupPrefix }: Gpu): Pipelines {
   let pipelines = byDevice.get(device);
-  if (pipelines === undefined) byDevice.set(device, pipelines = new Pipelines(device));
+  if (pipelines === undefined) {
+    byDevice.set(device, pipelines = new Pipelines(device, subgroupPrefix));
+  }
   return pipelines;
 }
 

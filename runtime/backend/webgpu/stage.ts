@@ -1,5 +1,5 @@
 /** Stage: what the ops of one backend share while a step is recorded. */
-import type { Constants, KernelSpec } from "../../../shaders/mod.ts";
+import { type Constants, type KernelSpec, subgroupTwins } from "../../../shaders/mod.ts";
 import { ClosedError } from "../../errors.ts";
 import type { Gpu } from "./device.ts";
 import { aligned, f32Bytes, type Memory } from "./memory.ts";
@@ -29,6 +29,8 @@ export class Stage {
     readonly fuses: boolean,
     /** Tokens from which on matrix products and attention are tiled. It changes no result. */
     readonly tilesFrom: number,
+    /** Whether kernels with subgroup operations are used. It changes no result. */
+    readonly subgroups: boolean,
   ) {}
 
   /** Tensors made since {@link begin}. */
@@ -55,7 +57,8 @@ export class Stage {
     size: readonly [x: number, y: number, z: number],
     constants: Constants = {},
   ): void {
-    this.recorder.dispatch(this.pipelines.get(spec, constants), params, targets, size);
+    const kernel = (this.subgroups ? subgroupTwins.get(spec) : undefined) ?? spec;
+    this.recorder.dispatch(this.pipelines.get(kernel, constants), params, targets, size);
   }
 
   /** Memory for f32 results of a shape. */
