@@ -58,8 +58,11 @@ export function draw(
   return draws.map((spec) => {
     const row = summaries.get(spec.row);
     if (row === undefined) return undefined;
-    const from = spec.mask === undefined ? row : maskedRow(step, row, spec.mask, masked!, work!);
-    const token = from && choose(step, from, spec, work, place);
+    let token = isMaskedLate(spec) ? choose(step, row, spec, work, place) : undefined;
+    if (token === undefined || !isAllowed(spec.mask!, token)) {
+      const from = spec.mask === undefined ? row : maskedRow(step, row, spec.mask, masked!, work!);
+      token = from && choose(step, from, spec, work, place);
+    }
     if (token === undefined) return undefined;
     const top = spec.topLogprobs ?? 0;
     return {
@@ -69,6 +72,18 @@ export function draw(
       ...top > 0 ? { top: candidatesOf(step, row, top, work!) } : {},
     };
   });
+}
+
+/**
+ * Whether the best of all tokens, if it is allowed, is the best of those allowed. Models that follow a
+ * constraint rarely draw anything else, and then no masked row has to be made.
+ */
+function isMaskedLate({ mask, sampling }: DrawSpec): boolean {
+  return mask !== undefined && (sampling.temperature === 0 || !isFiltered(sampling));
+}
+
+function isAllowed(mask: Uint32Array, token: number): boolean {
+  return (mask[token >> 5]! >>> (token & 31) & 1) === 1;
 }
 
 function isFiltered({ topK, topP, minP, typicalP }: SamplingParams): boolean {
