@@ -7,7 +7,7 @@
  * {@link generatedParts}.
  */
 import type { ModelScores } from "../models/chart.ts";
-import { tableOfComparison } from "./cpu/table.ts";
+import { tableOfComparison, tableOfTransformers } from "./cpu/table.ts";
 import { type KvReport, kvTable } from "./kv/_table.ts";
 import { qualityTable } from "./strategies/table.ts";
 import { listStrategies, type Strategy } from "../strategies/mod.ts";
@@ -107,7 +107,7 @@ async function newestResult(
   return { name, lines: text.trim().split("\n").map((line) => JSON.parse(line) as Line) };
 }
 
-/** Our WebAssembly backend beside llama.cpp. */
+/** Our WebAssembly backend beside llama.cpp and transformers.js. */
 async function cpuTable(folder: string): Promise<string> {
   const result = await newestResult(folder, "-cpu-comparison.jsonl");
   if (result === undefined) return "Not measured yet: `deno task bench:cpu`.";
@@ -123,7 +123,20 @@ async function cpuTable(folder: string): Promise<string> {
     tableOfComparison(lines),
     "",
     `![Ratios of speed per model and case](${folder}${plot})`,
+    ...transformersPart(lines),
   ].join("\n");
+}
+
+function transformersPart(lines: readonly Line[]): readonly string[] {
+  const table = tableOfTransformers(lines);
+  if (table === undefined) return [];
+  return [
+    "",
+    "Beside transformers.js, which computes with onnxruntime's native library in servers: the same " +
+    "weights as an ONNX graph, ours / theirs.",
+    "",
+    table,
+  ];
 }
 
 /** Headline figures of the newest result file that has all suites. */
