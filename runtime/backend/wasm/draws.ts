@@ -58,7 +58,7 @@ export function draw(
   return draws.map((spec) => {
     const row = summaries.get(spec.row);
     if (row === undefined) return undefined;
-    let token = isMaskedLate(spec) ? choose(step, row, spec, work, place) : undefined;
+    let token = isMaskedLate(spec, row.best) ? choose(step, row, spec, work, place) : undefined;
     if (token === undefined || !isAllowed(spec.mask!, token)) {
       const from = spec.mask === undefined ? row : maskedRow(step, row, spec.mask, masked!, work!);
       token = from && choose(step, from, spec, work, place);
@@ -77,9 +77,12 @@ export function draw(
 /**
  * Whether the best of all tokens, if it is allowed, is the best of those allowed. Models that follow a
  * constraint rarely draw anything else, and then no masked row has to be made.
+ *
+ * @param likeliest of all tokens: has to be allowed too, because scores are differences from it, rounded
  */
-function isMaskedLate({ mask, sampling }: DrawSpec): boolean {
-  return mask !== undefined && (sampling.temperature === 0 || !isFiltered(sampling));
+function isMaskedLate({ mask, sampling }: DrawSpec, likeliest: number): boolean {
+  return mask !== undefined && isAllowed(mask, likeliest) &&
+    (sampling.temperature === 0 || !isFiltered(sampling));
 }
 
 function isAllowed(mask: Uint32Array, token: number): boolean {
