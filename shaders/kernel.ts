@@ -20,6 +20,8 @@ export interface KernelSpec {
   readonly params: readonly (readonly [name: string, type: FieldType])[];
   /** Override constants and the values they may take; the first is the file's default. */
   readonly overrides: Readonly<Record<string, readonly number[]>>;
+  /** Whether it has subgroup operations, which not every device has. */
+  readonly usesSubgroups: boolean;
 }
 
 /** What a line of {@link defineKernel} leaves out is empty. */
@@ -43,7 +45,8 @@ export function defineKernel(name: string, source: string, line: KernelLine): Ke
     const [field, type] = text.split(":");
     return [field!, type === "f32" ? "f32" : "u32"] as const;
   });
-  return { name, source, bindings, params, overrides: line.overrides ?? {} };
+  const usesSubgroups = /\bsubgroup[A-Z]/.test(source);
+  return { name, source, bindings, params, overrides: line.overrides ?? {}, usesSubgroups };
 }
 
 /**

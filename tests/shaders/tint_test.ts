@@ -41,7 +41,12 @@ Deno.test(
   { ignore },
   async () => {
     assert(specs.length > 30);
-    const texts = Object.fromEntries(specs.map(({ name, source }) => [`${name}.wgsl`, source]));
+    const texts = Object.fromEntries(
+      specs.map(({ name, source, usesSubgroups }) => [
+        `${name}.wgsl`,
+        usesSubgroups ? `enable subgroups;\n${source}` : source,
+      ]),
+    );
     assertEquals(await tint(texts), []);
   },
 );

@@ -136,8 +136,8 @@ const problems: Readonly<Record<string, Problem>> = {
 
 for (const [name, problem] of Object.entries(problems)) {
   testWithGpu(`tiles of attention give the bits of single tokens: ${name}`, async () => {
-    using single = createTestGpuBackend({ tilesFrom: Infinity });
-    using tiled = createTestGpuBackend({ tilesFrom: 1 });
+    using single = createTestGpuBackend({ tilesFrom: Infinity, subgroups: false });
+    using tiled = createTestGpuBackend({ tilesFrom: 1, subgroups: false });
     using cpu = createCpuBackend();
     const expected = await run(single, problem), actual = await run(tiled, problem);
     assertEquals(actual.values, expected.values);
@@ -163,8 +163,8 @@ testWithGpu("a step of long runs, single tokens and trees keeps every bit", asyn
       { before: 700, length: 1 },
     ],
   };
-  using single = createTestGpuBackend({ tilesFrom: Infinity });
-  using mixed = createTestGpuBackend();
+  using single = createTestGpuBackend({ tilesFrom: Infinity, subgroups: false });
+  using mixed = createTestGpuBackend({ subgroups: false });
   const expected = await run(single, problem), actual = await run(mixed, problem);
   assertEquals(actual.values, expected.values);
   assertEquals(actual.signal, expected.signal);
@@ -175,7 +175,7 @@ testWithGpu("a step of long runs, single tokens and trees keeps every bit", asyn
 
 testWithGpu("tiles of attention never see slots that nobody counts, not even NaN", async () => {
   const layout = { layers: 1, kvHeads: 1, headDim: 16, pageSize: 16 };
-  using backend = createTestGpuBackend({ tilesFrom: 1 });
+  using backend = createTestGpuBackend({ tilesFrom: 1, subgroups: false });
   const results = await Promise.all([0, NaN].map(async (rest) => {
     using pool = backend.kvPool(layout, 2);
     const values = Float32Array.from({ length: 32 * 16 }, (_, i) => i < 20 * 16 ? i % 7 : rest);

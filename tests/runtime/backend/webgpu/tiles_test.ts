@@ -33,8 +33,8 @@ for (const dtype of dtypes) {
     `tiles of ${dtype} weights give the bits of the kernel for few tokens, however joined`,
     async () => {
       const rng = randomOf(50);
-      using few = createTestGpuBackend({ tilesFrom: Infinity });
-      using many = createTestGpuBackend({ tilesFrom: 1 });
+      using few = createTestGpuBackend({ tilesFrom: Infinity, subgroups: false });
+      using many = createTestGpuBackend({ tilesFrom: 1, subgroups: false });
       for (const [outputs, depth, tokens] of shapes) {
         const [a, b, c] = [outputs, outputs, 3].map((rows) => randomMatrix(rng, rows, depth));
         const x = randomMatrix(rng, tokens, depth), residual = randomMatrix(rng, tokens, outputs);
@@ -69,7 +69,7 @@ for (const dtype of dtypes) {
 
 testWithGpu("tiles of weights multiply as f64 loops do", async () => {
   const rng = randomOf(51);
-  using backend = createTestGpuBackend({ tilesFrom: 1 });
+  using backend = createTestGpuBackend({ tilesFrom: 1, subgroups: false });
   const w = randomMatrix(rng, 37, 100), x = randomMatrix(rng, 19, 100);
   const bias = randomMatrix(rng, 1, 37).data;
   using weight = upload(backend, w);
