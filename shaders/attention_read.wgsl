@@ -169,6 +169,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       end = count;
     }
   }
+  // Or, where some slots are hidden from some tokens, all that this one sees.
+  let sights = step_data[view + 9u];
+  var sight = 0u;
+  if (sights != 0u && chosen == ALL) {
+    end = step_data[sights + 2u * own];
+    sight = step_data[sights + 2u * own + 1u];
+  }
   let page_words = params.page_size * params.quads * 4u;
   let value_words = select((params.head_dim + 31u) / 32u + (params.head_dim + 7u) / 8u, 1u + params.quads, form == 1u);
 
@@ -193,6 +200,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       var s = index - listed + listed_to;
       if (chosen != ALL) {
         s = lists[chosen + index];
+      } else if (sight != 0u) {
+        s = step_data[sight + index];
       } else if (index < listed) {
         s = step_data[list + index];
       } else if (own_list != 0u && index >= held) {

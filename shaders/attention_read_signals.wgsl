@@ -149,6 +149,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let is_read = list == 0u || s >= step_data[older + 4u] || data_has(list, step_data[older + 2u], s);
   let per_group = params.heads / params.kv_heads;
   let first_ruled = step_data[view + 4u];
+  let sights = step_data[view + 9u];
   var value = select(record[select(place, 0u, is_coded)], encoded[select(0u, place, is_coded)], is_coded);
   for (var t = 0u; t < length; t++) {
     var visible = s <= before + t;
@@ -157,6 +158,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       visible = ((step_data[mask + t * words + j / 32u] >> (j & 31u)) & 1u) == 1u;
     }
     visible = visible && (is_read || s >= before);
+    if (visible && sights != 0u) {
+      visible = data_has(step_data[sights + 2u * t + 1u], step_data[sights + 2u * t], s);
+    }
     if (visible && t >= first_ruled) {
       let at = ((step_data[view + 5u] + t - first_ruled) * params.kv_heads + kv_head) * params.room;
       visible = lists[at] == 0xffffffffu || list_has(at + 1u, lists[at], s);

@@ -37,9 +37,13 @@ struct Sight {
   before: u32,
   held: u32,
   own_list: u32,
+  all: u32, // where some slots are hidden, the list of all that it sees
 }
 
 fn slot_of(sight: Sight, index: u32) -> u32 {
+  if (sight.all != 0u) {
+    return step_data[sight.all + index];
+  }
   if (index < sight.listed) {
     return step_data[sight.list + index];
   }
@@ -77,7 +81,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   sight.listed_to = step_data[older + 4u];
   sight.before = step_data[older] + step_data[step_data[row + 3u] + 6u * table_group] - step_data[row + 1u];
   sight.held = sight.listed + sight.before - sight.listed_to;
-  let count = sight.held + own_count;
+  var count = sight.held + own_count;
+  let sights = step_data[view + 9u];
+  if (sights != 0u) {
+    count = step_data[sights + 2u * own];
+    sight.all = step_data[sights + 2u * own + 1u];
+  }
   let number = step_data[view + 5u] + own - step_data[view + 4u];
   let start = ((number - params.first) * params.kv_heads + kv_head) * params.space;
   let out = (number * params.kv_heads + kv_head) * params.room;

@@ -5,25 +5,31 @@
 //
 // Source    runtime/kv/formats.ts and kivi.ts define the formats; KIVI: https://arxiv.org/abs/2402.02750, section 3.
 // Shapes    data: words of K or V, pages of `padded` f32 vectors. From word `at` of step_data [count] each: word of the vector; word of
-//           the page it goes to; its slot there. Done `heads` times, `apart` words apart: the same page of other heads.
+//           the page it goes to; its slot there; then head_dim. Done `heads` times, `apart` words apart: the same page of other heads.
 // Types     f32 in; integers with f32 (int8) or f16 scales out. Rounded as the reference rounds, half up, from exact distances.
 // Bindings  0 params, 1 step_data, 2 data
 // Dispatch  (ceil(heads * count / 64), 1, 1), one vector per lane; kivi4 (ceil(heads * count / 32 / 64), 1, 1), one group per lane
 // Limits    head_dim <= 256. Pages that are written are not read.
 // Order     none: comparisons, and one rounding per number.
 
+// 1 int8, 2 int4, 3 kivi4
+override FORM: u32 = 1;
+
 struct Params {
-  head_dim: u32,
   heads: u32,
   apart: u32,
   count: u32,
   at: u32,
-  form: u32, // 1 int8, 2 int4, 3 kivi4
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step_data: array<u32>;
 @group(0) @binding(2) var<storage, read_write> data: array<u32>;
+
+// Among the step's numbers, because lavapipe compiles a kernel anew for every value of a parameter that ends a loop.
+fn dimensions() -> u32 {
+  return step_data[params.at + 3u * params.count];
+}
 
 // a - q * m exactly, for m of at most 8 bits and q near a / m; fma may round in between.
 fn rest(a: f32, q: f32, m: f32) -> f32 {
@@ -94,15 +100,16 @@ fn nibble(x: f32, scale: u32) -> u32 {
 }
 
 fn int8(source: u32, to: u32) {
+  let head_dim = dimensions();
   var most = 0.0;
-  for (var d = 0u; d < params.head_dim; d++) {
+  for (var d = 0u; d < head_dim; d++) {
     most = max(most, abs(bitcast<f32>(data[source + d])));
   }
   let scale = divide(most, 127.0);
   data[to] = bitcast<u32>(scale);
-  for (var d = 0u; d < params.head_dim; d += 4u) {
+  for (var d = 0u; d < head_dim; d += 4u) {
     var word = 0u;
-    for (var c = 0u; c < min(4u, params.head_dim - d); c++) {
+    for (var c = 0u; c < min(4u, head_dim - d); c++) {
       let x = bitcast<f32>(data[source + d + c]);
       var n = 0.0;
       if (scale > 0.0) {
@@ -121,10 +128,11 @@ fn int8(source: u32, to: u32) {
 }
 
 fn int4(source: u32, to: u32) {
-  let groups = (params.head_dim + 31u) / 32u;
+  let head_dim = dimensions();
+  let groups = (head_dim + 31u) / 32u;
   for (var g = 0u; g < groups; g++) {
     let start = g * 32u;
-    let end = min(params.head_dim, start + 32u);
+    let end = min(head_dim, start + 32u);
     var least = bitcast<f32>(data[source + start]);
     var most = least;
     for (var d = start; d < end; d++) {
@@ -146,11 +154,12 @@ fn int4(source: u32, to: u32) {
 
 // The 32 slots of a list from `first` on; `base` is the head's first word.
 fn kivi4(first: u32, base: u32) {
-  let step = (params.head_dim + 7u) / 8u;
+  let head_dim = dimensions();
+  let step = (head_dim + 7u) / 8u;
   let page = base + step_data[params.at + params.count + first];
   let slot = step_data[params.at + 2u * params.count + first];
-  let to = page + slot / 32u * (params.head_dim + 32u * step);
-  for (var d = 0u; d < params.head_dim; d++) {
+  let to = page + slot / 32u * (head_dim + 32u * step);
+  for (var d = 0u; d < head_dim; d++) {
     var least = bitcast<f32>(data[base + step_data[params.at + first] + d]);
     var most = least;
     for (var t = 0u; t < 32u; t++) {
@@ -162,19 +171,20 @@ fn kivi4(first: u32, base: u32) {
   }
   for (var t = 0u; t < 32u; t++) {
     let source = base + step_data[params.at + first + t];
-    for (var d = 0u; d < params.head_dim; d += 8u) {
+    for (var d = 0u; d < head_dim; d += 8u) {
       var word = 0u;
-      for (var c = 0u; c < min(8u, params.head_dim - d); c++) {
+      for (var c = 0u; c < min(8u, head_dim - d); c++) {
         word |= nibble(bitcast<f32>(data[source + d + c]), data[to + d + c]) << (4u * c);
       }
-      data[to + params.head_dim + t * step + d / 8u] = word;
+      data[to + head_dim + t * step + d / 8u] = word;
     }
   }
 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let size = select(1u, 32u, params.form == 3u);
+  let head_dim = dimensions();
+  let size = select(1u, 32u, FORM == 3u);
   let items = params.count / size;
   if (id.x >= items * params.heads) {
     return;
@@ -184,10 +194,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let source = base + step_data[params.at + first];
   let page = base + step_data[params.at + params.count + first];
   let slot = step_data[params.at + 2u * params.count + first];
-  if (params.form == 1u) {
-    int8(source, page + slot * (1u + (params.head_dim + 3u) / 4u));
-  } else if (params.form == 2u) {
-    int4(source, page + slot * ((params.head_dim + 31u) / 32u + (params.head_dim + 7u) / 8u));
+  if (FORM == 1u) {
+    int8(source, page + slot * (1u + (head_dim + 3u) / 4u));
+  } else if (FORM == 2u) {
+    int4(source, page + slot * ((head_dim + 31u) / 32u + (head_dim + 7u) / 8u));
   } else {
     kivi4(first, base);
   }

@@ -142,7 +142,8 @@ export const kvCopy = defineKernel("kv_copy", kvCopySource, {
 });
 export const kvEncode = defineKernel("kv_encode", kvEncodeSource, {
   bindings: "params step_data data*",
-  params: "head_dim heads apart count at form",
+  params: "heads apart count at",
+  overrides: { FORM: [1, 2, 3] },
 });
 export const kvRecord = defineKernel("kv_record", kvRecordSource, {
   bindings: "params values step_data record*",

@@ -88,7 +88,8 @@ function listsOf(
   const all = from.length;
   const slots = { at: put(all, (l, i) => pool.slotOffset(granularity, l[i]!, format)), count: all };
   if (format === "f32") {
-    const list = { ...slots, width: pool.padded, stride: pool.padded };
+    const words = pool.unitWords / pool.layout.pageSize;
+    const list = { ...slots, width: words, stride: words };
     return { keys: list, values: list, slots: list, apart: pool.layout.pageSize };
   }
   const { headDim } = pool.layout, perPage = pool.slotsPerPage(format);
@@ -155,7 +156,7 @@ function turnKeys(
   });
   const gap = rope.layout === "half" ? half : 1;
   stage.dispatch(
-    kernels.kvTurn,
+    pool.kernel(kernels.kvTurn),
     [heads, pool.slots, pool.padded, half, gap, at, turns],
     [stepData, whole(keys)],
     [Math.ceil(heads * half / 64), shifts.length, 1],
@@ -187,7 +188,8 @@ export function kvEncode(
   const count = from.length, { headDim } = pool.layout;
   if (count === 0) return;
   const perPage = pool.slotsPerPage(format);
-  const at = stage.data.reserve(3 * count, (words) => {
+  const at = stage.data.reserve(3 * count + 1, (words) => {
+    words[3 * count] = headDim;
     from.forEach((slot, i) => words[i] = pool.slotOffset(granularity, slot) * pool.padded);
     to.forEach((slot, i) => {
       const unit = pool.unitOffset(granularity, Math.floor(slot / perPage));
@@ -207,9 +209,10 @@ export function kvEncode(
       const items = heads * (isGrouped ? count / groupTokens(format) : count);
       stage.dispatch(
         kernels.kvEncode,
-        [headDim, heads, pool.pages * pool.unitWords, count, at, code],
+        [heads, pool.pages * pool.unitWords, count, at],
         [stepData, whole(part[kind])],
         [Math.ceil(items / 64), 1, 1],
+        { FORM: code },
       );
     }
     for (const record of [...part.records()]) {

@@ -102,6 +102,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
     adapters: true,
     reads: fullKvSupport.reads,
     readSlots: true,
+    sight: true,
     turns: true,
   };
   readonly gpu: Gpu;

@@ -1,11 +1,13 @@
 /**
- * Rows whose tokens choose what they read, or whose older slots are in another format, in words of the
- * step's data, beside what row_table.ts says of all rows.
+ * Rows whose tokens choose what they read, from some of which slots are hidden, or whose older slots are
+ * in another format, in words of the step's data, beside what row_table.ts says of all rows.
  *
  * - per chosen token, 2 words: its number; word of its row's view
  * - per view, 10 words: word of the row; format of older slots (0 f32: there are none, 1 int8, 2 int4,
  *   3 kivi4); slots per page of it; word of its groups; first token that a rule chooses for (the row's
- *   length: none) and the number of its list; the rule's budget, sinks, window; 0
+ *   length: none) and the number of its list; the rule's budget, sinks, window; word of what its tokens
+ *   see where slots are hidden from some, 0: as row_table.ts says
+ * - per token of a row with hidden slots, 2 words: how many slots it sees; word of their list
  * - per group, 5 words: slots in the other format; word of their page list (units from the first of
  *   the layer and head); how many older slots of a list are read, word of the list (0: all are), slot
  *   from which on all are. Slots are counted from the first one whatever its format.
@@ -14,7 +16,7 @@ import { ShapeError } from "../../errors.ts";
 import type { KvFormat, ReadRule } from "../../kv/policy.ts";
 import { groupCount } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
-import { ruleOf } from "../cpu/row_slots.ts";
+import { ruleOf, visibleIndices } from "../cpu/row_slots.ts";
 import { formCodes } from "./kv_copy.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { RowTable } from "./row_table.ts";
@@ -67,7 +69,9 @@ export function readTable(
   rows: readonly AttentionRow[],
   table: RowTable,
 ): ReadTable | undefined {
-  if (rows.every((row) => row.encoded === undefined && row.rule === undefined)) return undefined;
+  if (rows.every((row) => row.encoded === undefined && row.rule === undefined && !row.sight)) {
+    return undefined;
+  }
   let known = tables.get(table);
   if (known === undefined) tables.set(table, known = new Map());
   const key = rows.map((row) => Number(isRuled(row, layer))).join("");
@@ -109,7 +113,7 @@ function write(
   });
   for (const [r, row] of rows.entries()) {
     const ruled = isRuled(row, layer);
-    if (row.encoded === undefined && !ruled) continue;
+    if (row.encoded === undefined && row.sight === undefined && !ruled) continue;
     const from = ruled ? ruleFromOf(row) : row.length, slots = slotsOf(row);
     const { budget, sinks, window } = row.rule ?? { budget: 0, sinks: 0, window: 0 };
     if (ruled) {
@@ -127,11 +131,11 @@ function write(
       Math.min(budget, 0xffffffff),
       Math.min(sinks, 0xffffffff),
       Math.min(window, 0xffffffff),
-      0,
+      row.sight === undefined ? 0 : putSight(stage, row, slots),
     ));
     views.set(r, view);
     // Tokens that read everything from f32 slots are anybody's.
-    const begin = row.encoded === undefined ? from : 0;
+    const begin = row.encoded === undefined && row.sight === undefined ? from : 0;
     for (let t = begin; t < row.length; t++) words.push(row.start + t, view);
   }
   if (words.length === 0) return undefined;
@@ -190,6 +194,35 @@ function putGroups(stage: Stage, pool: GpuKvPool, row: AttentionRow): number {
     ];
   });
   return data.put(Uint32Array.from(groups.flat()));
+}
+
+/**
+ * Writes the slots that each token sees, without gaps.
+ *
+ * @throws {ShapeError} if there is not one end of sight per slot
+ */
+function putSight(stage: Stage, row: AttentionRow, slots: number): number {
+  return stage.data.once(row.sight!, () => {
+    const places = new Uint32Array(slots); // only how many there are is looked at
+    const seen = Array.from(
+      { length: row.length },
+      (_, t) => visibleIndices(row, { group: 0, places }, t),
+    );
+    const total = seen.reduce((sum, list) => sum + list.length, 0);
+    let next = stage.data.reserve(total, (words) => {
+      let at = 0;
+      for (const list of seen) {
+        words.set(list, at);
+        at += list.length;
+      }
+    });
+    const pairs = seen.flatMap((list) => {
+      const at = next;
+      next += list.length;
+      return [list.length, at];
+    });
+    return stage.data.put(Uint32Array.from(pairs));
+  });
 }
 
 function checkPages(pool: GpuKvPool, { encoded, granularity }: AttentionRow, group: number): void {
