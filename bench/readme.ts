@@ -130,10 +130,13 @@ async function cpuTable(folder: string): Promise<string> {
 function transformersPart(lines: readonly Line[]): readonly string[] {
   const table = tableOfTransformers(lines);
   if (table === undefined) return [];
+  const commitOf = (line: Line | undefined) => String(line?.commit);
+  const commit = commitOf(lines.find(({ name }) => name === "cpu/speed-transformers"));
+  const when = commit === commitOf(lines[0]) ? "" : `, measured by itself at commit ${commit}`;
   return [
     "",
     "Beside transformers.js, which computes with onnxruntime's native library in servers: the same " +
-    "weights as an ONNX graph, ours / theirs.",
+    `weights as an ONNX graph, ours / theirs${when}.`,
     "",
     table,
   ];

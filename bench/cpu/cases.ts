@@ -49,7 +49,7 @@ export const everything: Selection = {
   peers: ["llama", "transformers"],
 };
 
-/** Half a minute: the smallest shape. */
+/** A minute: the smallest shape. */
 export const quick: Selection = { ...everything, shapes: ["SmolLM2-135M"], rounds: 2 };
 
 /** From the command line, see compare.ts. @throws {RangeError} naming what is not known */
