@@ -1,7 +1,7 @@
 /**
  * Quantised weights in memory: panels of 16 rows as kernels/linear_blocks.ts reads
- * them, made from the blocks of a GGUF file, whose integers and scales are kept, or from f32 values,
- * which become such blocks first.
+ * them, made from the blocks of a GGUF file or from f32 values, which become such blocks first. 4-bit
+ * integers and scales are kept, 8-bit ones are rounded to 7 bits (kernels/pack.ts).
  */
 import { ShapeError } from "../../errors.ts";
 import { f16Values } from "../../formats/floats.ts";
@@ -9,7 +9,7 @@ import type { QuantizedDType, RowSource } from "../backend.ts";
 import type { Heap } from "./heap.ts";
 import { PANEL_ROWS, WEIGHT_BYTES } from "./kernels/linear_formats.ts";
 import type { Kernels } from "./kernels/mod.ts";
-import { FILE_BYTES } from "./kernels/pack.ts";
+import { FILE_BYTES, Q8_MOST, Q8_OFFSET } from "./kernels/pack.ts";
 
 /** Columns of a block. */
 export const BLOCK = 32;
@@ -24,18 +24,18 @@ interface Format {
   get(bytes: Uint8Array, at: number, lane: number, k: number): number;
 }
 
-/** -127 .. 127 in 8 bits: the largest value becomes 127. As ggml's Q8_0. */
+/** -63 .. 63 in 7 bits of 8: the largest value becomes 63. As ggml's Q8_0 but for that. */
 const q8: Format = {
   pack: "packQ8",
   encode(values, from, into, at) {
     let most = 0;
     for (let k = 0; k < BLOCK; k++) most = Math.max(most, Math.abs(values[from + k]!));
-    const scale = writeScale(into, at, most / 127);
+    const scale = writeScale(into, at, most / Q8_MOST);
     for (let k = 0; k < BLOCK; k++) {
-      into.setInt8(at + 2 + k, divide(values[from + k]!, scale, -127, 127));
+      into.setInt8(at + 2 + k, divide(values[from + k]!, scale, -Q8_MOST, Q8_MOST));
     }
   },
-  get: (bytes, at, lane, k) => (bytes[at + 8 + 16 * (k >> 2) + 4 * lane + (k & 3)]! << 24) >> 24,
+  get: (bytes, at, lane, k) => bytes[at + 8 + 16 * (k >> 2) + 4 * lane + (k & 3)]! - Q8_OFFSET,
 };
 
 /** -8 .. 7 in 4 bits: the value farthest from 0 becomes -8. As ggml's Q4_0. */
@@ -63,7 +63,13 @@ const formats: Readonly<Record<QuantizedDType, Format>> = { q8, q4 };
 function writeScale(into: DataView, at: number, scale: number): number {
   into.setFloat16(at, scale, true);
   const stored = into.getFloat16(at, true);
-  if (Number.isFinite(stored)) return stored;
+  if (!Number.isFinite(stored)) requireHalf(Math.abs(scale));
+  return stored;
+}
+
+/** @throws {RangeError} if a scale is above the range of half precision */
+function requireHalf(scale: number): void {
+  if (scale < 65520) return; // rounded to 65504
   throw new RangeError(`Cannot quantise weights: a scale of ${scale} is above 65504`);
 }
 
@@ -133,6 +139,7 @@ export function packBlocks(
       heap.bytes.fill(0, scratch + size, scratch + whole(count) * rowBytes); // what fills up a panel
       const to = address + row / PANEL_ROWS * panelBytes(dtype, cols);
       kernels[formats[dtype].pack](scratch, to, whole(count) / PANEL_ROWS, perRow);
+      if (dtype === "q8") requireHalf(heap.floats[scratch / 4]!);
     }
   } finally {
     heap.give(scratch, room);

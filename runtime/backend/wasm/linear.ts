@@ -4,7 +4,7 @@ import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
 import { cut } from "./cut.ts";
 import { PANEL_ROWS } from "./kernels/linear_formats.ts";
-import { X16, X8 } from "./kernels/quantize.ts";
+import { X16, X7, X8 } from "./kernels/quantize.ts";
 import { asRows } from "./rows.ts";
 import { once, type Step } from "./step.ts";
 import type { WasmTensor } from "./tensor.ts";
@@ -76,23 +76,24 @@ function multiplyBlocks(
   { from, weight, bias, y, rows, depth, outputs }: Operands,
 ): void {
   const { scope } = step;
-  // Only the relaxed kernel over 4 bits takes bytes.
-  const bytes = weight.dtype === "q4" && step.relaxed;
-  const perRow = depth / BLOCK, rowBytes = perRow * (bytes ? X8 : X16).bytes;
+  const isQ8 = weight.dtype === "q8";
+  const quantize = isQ8 ? "quantize7" : "quantize8";
+  const blockOf = !step.relaxed ? X16 : isQ8 ? X7 : X8;
+  const perRow = depth / BLOCK, rowBytes = perRow * blockOf.bytes;
   // The same activations go through several matrices (q, k and v; gate and up).
-  const quantized = once(step, bytes ? "quantize8" : "quantize16", from, () => {
+  const quantized = once(step, quantize, from, () => {
     const address = scope.scratch("quantized", rows * rowBytes);
     const parts = cut(step, rows, 1, depth * QUANTIZE_WORK).map(({ from: row, count }) => [
       from.address + 4 * depth * row,
       address + rowBytes * row,
       count * perRow,
     ]);
-    step.team.run(bytes ? "quantize8" : "quantize16", parts);
+    step.team.run(quantize, parts);
     return address;
   });
   const block = Math.max(4, Math.floor(BLOCK_BYTES / rowBytes / 4) * 4);
   for (let start = 0; start < rows; start += block) {
-    run(step, weight.dtype === "q8" ? "linearQ8" : "linearQ4", {
+    run(step, isQ8 ? "linearQ8" : "linearQ4", {
       x: quantized + rowBytes * start,
       weight: weight.address,
       panelBytes: weight.bytes / Math.ceil(outputs / PANEL_ROWS),

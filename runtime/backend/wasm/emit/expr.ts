@@ -136,6 +136,7 @@ export const i8x16 = {
   }),
   splat: unary("i32", "v128", ...simd(0x0f)),
   narrowI16x8S: vector2(0x65),
+  add: vector2(0x6e),
   sub: vector2(0x71),
 };
 
@@ -156,6 +157,8 @@ export const i32x4 = {
   splat: unary("i32", "v128", ...simd(0x11)),
   extractLane: lane("i32", 0x1b),
   extaddPairwiseI16x8S: vector1(0x7e),
+  extendLowI16x8S: vector1(0xa7),
+  extendHighI16x8S: vector1(0xa8),
   /** The highest bit of every lane, lane 0's first. */
   bitmask: unary("v128", "i32", ...simd(0xa4)),
   shl: shift(0xab),

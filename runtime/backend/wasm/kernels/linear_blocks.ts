@@ -11,12 +11,13 @@ import {
   q4,
   q4Strict,
   q8,
+  q8Strict,
   range,
 } from "./linear_formats.ts";
 
 /** The kernels of a module. @param relaxed whether the engine has relaxed SIMD; same results */
 export function linearBlocks(relaxed: boolean): readonly Kernel[] {
-  return [build(q8), build(relaxed ? q4 : q4Strict)];
+  return (relaxed ? [q8, q4] : [q8Strict, q4Strict]).map(build);
 }
 
 const signature = {
@@ -37,14 +38,21 @@ interface Parts extends Params<typeof signature>, Constants {
   readonly rowBytes: Local<"i32">;
   readonly yBytes: Local<"i32">;
   readonly add: Local<"v128">;
+  /** The last line of cache of the weights. */
+  readonly last: Local<"i32">;
+  /** What was read ahead, so that engines do not leave it out. */
+  readonly touched: Local<"i32">;
   /** For f16 scales: their bits in f32, and 2^112. */
   readonly halfBits: Local<"v128">;
   readonly halfUnit: Local<"v128">;
 }
 
+/** Bytes of a line of cache and of a page of memory, as most processors have them. */
+const LINE = 64, PAGE = 4096;
+
 function build(format: Format): Kernel {
   return kernel(format.name, signature, (f, params) => {
-    const { weight, rows, blocks, outputs, columns } = params;
+    const { weight, rows, blocks, outputs, columns, y } = params;
     const parts: Parts = {
       ...params,
       format,
@@ -53,13 +61,19 @@ function build(format: Format): Kernel {
       rowBytes: f.local("i32", i32.mul(blocks, i32.const(format.xBytes))),
       yBytes: f.local("i32", i32.shl(columns, i32.const(2))),
       add: f.local("v128"),
+      last: f.local("i32"),
+      touched: f.local("i32"),
       nibbles: f.local("v128", i8x16.splat(i32.const(15))),
       eights: f.local("v128", i8x16.splat(i32.const(8))),
+      offsets: f.local("v128", i8x16.splat(i32.const(64))),
+      ones: f.local("v128", i32x4.splat(i32.const(0x00010001))),
       halfBits: f.local("v128", i32x4.splat(i32.const(0x8fffe000))),
       halfUnit: f.local("v128", f32x4.const(2 ** 112)),
     };
-    const { n, r } = parts;
+    const { n, r, last, touched } = parts;
     const panelBytes = f.local("i32", i32.mul(blocks, i32.const(GROUPS * format.weightBytes)));
+    const panels = i32.divU(plus(outputs, PANEL_ROWS - 1), i32.const(PANEL_ROWS));
+    f.set(last, plus(plus(weight, i32.mul(panels, panelBytes)), -LINE));
     f.loop(n, outputs, PANEL_ROWS, () => {
       f.set(r, i32.const(0));
       for (const height of HEIGHTS) {
@@ -73,6 +87,26 @@ function build(format: Format): Kernel {
       }
       f.advance(weight, panelBytes);
     });
+    // Writes what is there: nothing but a use of what was read.
+    f.if(i32.eq(touched, i32.const(0x7fc00001)), () => f.store(y, i32.load(y)));
+  });
+}
+
+/**
+ * Reads one word a page ahead of the weights. Processors fetch ahead of a stream by themselves, but
+ * only within a page of 4 KiB; without this a stream out of memory stands still at each.
+ */
+function touchAhead(
+  f: Func,
+  { format, last, touched }: Parts,
+  w: Local<"i32">,
+  b: Local<"i32">,
+): void {
+  const every = 2 ** Math.floor(Math.log2(PAGE / (GROUPS * format.weightBytes)));
+  f.if(i32.eqz(i32.and(b, i32.const(every - 1))), () => {
+    const at = f.local("i32", plus(w, PAGE));
+    f.if(i32.gtU(at, last), () => f.set(at, last));
+    f.set(touched, i32.or(touched, i32.load(at)));
   });
 }
 
@@ -97,16 +131,13 @@ function tile(
   );
   const b = f.local("i32", i32.const(0));
   f.loop(b, blocks, 1, () => {
-    const isFresh = new Set(cells.flatMap(({ sums }) => sums));
+    touchAhead(f, parts, w, b);
     for (const step of format.steps) {
-      const operands = ats.map((at) => step.weights(f, w, at, parts));
+      const weights = ats.map((at) => step.weights(f, w, at, parts));
       for (const [i, row] of xs.entries()) {
         const values = step.x(f, row);
         for (const { g, sums } of cells.filter((cell) => cell.i === i)) {
-          for (const { value, part, sum } of operands[g]!) {
-            const products = format.products(values[part]!, value), into = sums[sum]!;
-            f.set(into, isFresh.delete(into) ? products : format.add(into, products));
-          }
+          step.add(f, sums, values, weights[g]!, parts);
         }
       }
     }

@@ -10,7 +10,7 @@ import { linear } from "./linear.ts";
 import { linearBlocks } from "./linear_blocks.ts";
 import { noiseScan } from "./noise_scan.ts";
 import { packQ4, packQ8 } from "./pack.ts";
-import { quantize16, quantize8 } from "./quantize.ts";
+import { quantizers } from "./quantize.ts";
 import { rmsNorm } from "./rms_norm.ts";
 import { rope } from "./rope.ts";
 import { rowStats } from "./row_stats.ts";
@@ -25,7 +25,7 @@ export interface Kernels {
   readonly interleave: NumberFunction;
   readonly linear: NumberFunction;
   readonly quantize8: NumberFunction;
-  readonly quantize16: NumberFunction;
+  readonly quantize7: NumberFunction;
   readonly packQ8: NumberFunction;
   readonly packQ4: NumberFunction;
   readonly linearQ8: NumberFunction;
@@ -57,7 +57,7 @@ export function kernelBytes({ relaxed, shared }: KernelOptions): Uint8Array<Arra
   const always = [add, swiglu, rmsNorm, rope, interleave, linear, attention];
   const selection = [groupMax, collect, maskRow, weightSum, keyCounts, keyMasses];
   const sampling = [rowStats, noiseScan, ...selection];
-  const integers = [quantize8, quantize16, packQ8, packQ4, ...linearBlocks(relaxed)];
+  const integers = [...quantizers(relaxed), packQ8, packQ4, ...linearBlocks(relaxed)];
   return moduleBytes([...always, ...sampling, ...integers], { shared });
 }
 
@@ -95,7 +95,7 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
   interleave: "interleave",
   linear: "linear",
   quantize8: "quantize8",
-  quantize16: "quantize16",
+  quantize7: "quantize7",
   packQ8: "pack_q8",
   packQ4: "pack_q4",
   linearQ8: "linear_q8",
@@ -114,7 +114,7 @@ const exportNames: Readonly<Record<keyof Kernels, string>> = {
 /** All kernels, numbered for threads. */
 export const kernelNames = Object.keys(exportNames) as readonly (keyof Kernels)[];
 
-/** Whether the module uses relaxed SIMD: then its kernel over 4 bits takes activations as bytes. */
+/** Whether the module uses relaxed SIMD: then its kernels over integers take activations as bytes. */
 export function isRelaxed(module: WebAssembly.Module): boolean {
   return WebAssembly.Module.exports(module).some(({ name }) => name === exportNames.linearQ4);
 }
