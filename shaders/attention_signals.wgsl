@@ -5,7 +5,7 @@
 // Source    runtime/backend/cpu/signals.ts defines the four.
 // Shapes    q [tokens, heads * head_dim]; keys [units, page_size, padded]; stats [tokens, heads, 2] of attention; record
 //           [units, page_size]; step_data as runtime/backend/webgpu/row_table.ts lays it out.
-// Types     f32.
+// Types     f32; keys Kv, f32 as written.
 // Bindings  0 params, 1 q, 2 keys, 3 stats, 4 step_data, 5 record
 // Dispatch  (ceil(most slots of a row / 64), kv_heads, chosen rows): one lane per slot
 // Limits    rows <= 65535.
@@ -26,9 +26,12 @@ struct Params {
   signal: u32, // 0 sum, 1 last, 2 max, 3 key norm
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> keys: array<f32>;
+@group(0) @binding(2) var<storage, read> keys: array<Kv>;
 @group(0) @binding(3) var<storage, read> stats: array<f32>;
 @group(0) @binding(4) var<storage, read> step_data: array<u32>;
 @group(0) @binding(5) var<storage, read_write> record: array<f32>;
@@ -72,7 +75,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (s >= before) {
       var square = 0.0;
       for (var d = 0u; d < params.head_dim; d++) {
-        square = fma(keys[key + d], keys[key + d], square);
+        let k = f32(keys[key + d]);
+        square = fma(k, k, square);
       }
       record[place] = sqrt(square);
     }
@@ -110,7 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         var dot4 = vec4f();
         for (var d = 0u; d < params.head_dim; d += 4u) {
           for (var c = 0u; c < min(4u, params.head_dim - d); c++) {
-            dot4[c] = fma(q[query * params.head_dim + d + c], keys[key + d + c], dot4[c]);
+            dot4[c] = fma(q[query * params.head_dim + d + c], f32(keys[key + d + c]), dot4[c]);
           }
         }
         let score = ((dot4.x + dot4.y) + (dot4.z + dot4.w)) * params.scale;

@@ -6,7 +6,7 @@
 //           https://arxiv.org/abs/2305.13245; running maximum: Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867.
 // Shapes    q, y [tokens, heads * head_dim]; keys, values [units, page_size, padded]; stats [tokens, heads, 2]: largest score and
 //           sum of exponentials; step_data as runtime/backend/webgpu/row_table.ts lays it out.
-// Types     f32.
+// Types     f32; keys and values Kv, f32 as written.
 // Bindings  0 params, 1 q, 2 keys, 3 values, 4 step_data, 5 y, 6 stats
 // Dispatch  (heads, tokens, 1): one workgroup per query head of a token; with SPLIT (heads, tokens, pieces). All tokens or chosen ones;
 //           parts of SPLIT lie by the number of the token among them
@@ -35,10 +35,13 @@ struct Params {
   chosen: u32, // word where the numbers of the tokens are, 0: all from the first one on
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> keys: array<vec4f>;
-@group(0) @binding(3) var<storage, read> values: array<f32>;
+@group(0) @binding(2) var<storage, read> keys: array<vec4<Kv>>;
+@group(0) @binding(3) var<storage, read> values: array<Kv>;
 @group(0) @binding(4) var<storage, read> step_data: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> stats: array<f32>;
@@ -77,13 +80,13 @@ fn exp_exact(v: f32) -> f32 {
 fn wide(sum: vec4f, w: f32, at: u32, left: u32) -> vec4f {
   var out = sum;
   if (left > 64u) {
-    out.y = fma(w, values[at + 64u], out.y);
+    out.y = fma(w, f32(values[at + 64u]), out.y);
   }
   if (left > 128u) {
-    out.z = fma(w, values[at + 128u], out.z);
+    out.z = fma(w, f32(values[at + 128u]), out.z);
   }
   if (left > 192u) {
-    out.w = fma(w, values[at + 192u], out.w);
+    out.w = fma(w, f32(values[at + 192u]), out.w);
   }
   return out;
 }
@@ -156,7 +159,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       var dot4 = vec4f();
       for (var i = 0u; i < params.quads; i++) {
         let q4 = vec4f(query[4u * i], query[4u * i + 1u], query[4u * i + 2u], query[4u * i + 3u]);
-        dot4 = fma(q4, keys[place * params.quads + i], dot4);
+        dot4 = fma(q4, vec4f(keys[place * params.quads + i]), dot4);
       }
       score = ((dot4.x + dot4.y) + (dot4.z + dot4.w)) * params.scale;
     }
@@ -181,28 +184,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       total4 += w4;
       if (w4.x > 0.0) {
         let at = places[turn + i] * params.quads * 4u + lane;
-        part_mixed.x = fma(w4.x, values[at], part_mixed.x);
+        part_mixed.x = fma(w4.x, f32(values[at]), part_mixed.x);
         if (is_wide) {
           part_mixed = wide(part_mixed, w4.x, at, params.head_dim - lane);
         }
       }
       if (w4.y > 0.0) {
         let at = places[turn + i + 1u] * params.quads * 4u + lane;
-        part_mixed.x = fma(w4.y, values[at], part_mixed.x);
+        part_mixed.x = fma(w4.y, f32(values[at]), part_mixed.x);
         if (is_wide) {
           part_mixed = wide(part_mixed, w4.y, at, params.head_dim - lane);
         }
       }
       if (w4.z > 0.0) {
         let at = places[turn + i + 2u] * params.quads * 4u + lane;
-        part_mixed.x = fma(w4.z, values[at], part_mixed.x);
+        part_mixed.x = fma(w4.z, f32(values[at]), part_mixed.x);
         if (is_wide) {
           part_mixed = wide(part_mixed, w4.z, at, params.head_dim - lane);
         }
       }
       if (w4.w > 0.0) {
         let at = places[turn + i + 3u] * params.quads * 4u + lane;
-        part_mixed.x = fma(w4.w, values[at], part_mixed.x);
+        part_mixed.x = fma(w4.w, f32(values[at]), part_mixed.x);
         if (is_wide) {
           part_mixed = wide(part_mixed, w4.w, at, params.head_dim - lane);
         }

@@ -6,7 +6,7 @@
 // Shapes    q, y [tokens, heads * head_dim]; keys, values [units, page_size, padded]; stats [tokens, heads, 2]: largest score and
 //           sum of exponentials; step_data as runtime/backend/webgpu/row_table.ts lays it out, and per tile two words: row, first query.
 //           Queries of a row count token by token, and within a token by head of the group.
-// Types     f32.
+// Types     f32; keys and values Kv, f32 as written.
 // Bindings  0 params, 1 q, 2 keys, 3 values, 4 step_data, 5 y, 6 stats
 // Dispatch  (kv_heads, tiles, 1): one workgroup per KV head of a tile
 // Limits    head_dim <= 64 * WIDE; tiles <= 65535; slots of a row <= 64 * 32768; rows in causal order, no trees.
@@ -29,10 +29,13 @@ struct Params {
   scale: f32,
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> keys: array<vec4f>;
-@group(0) @binding(3) var<storage, read> values: array<f32>;
+@group(0) @binding(2) var<storage, read> keys: array<vec4<Kv>>;
+@group(0) @binding(3) var<storage, read> values: array<Kv>;
 @group(0) @binding(4) var<storage, read> step_data: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> stats: array<f32>;
@@ -67,13 +70,13 @@ fn across(v: vec4f) -> f32 {
 
 // One slot's values of this lane: dimensions lane, lane + 64, lane + 128, lane + 192.
 fn values_at(at: u32) -> vec4f {
-  var v = vec4f(values[at], 0.0, 0.0, 0.0);
+  var v = vec4f(f32(values[at]), 0.0, 0.0, 0.0);
   if (WIDE > 1u) {
-    v.y = values[at + 64u];
+    v.y = f32(values[at + 64u]);
   }
   if (WIDE > 2u) {
-    v.z = values[at + 128u];
-    v.w = values[at + 192u];
+    v.z = f32(values[at + 128u]);
+    v.w = f32(values[at + 192u]);
   }
   return v;
 }
@@ -166,7 +169,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       var d6 = vec4f();
       var d7 = vec4f();
       for (var i = 0u; i < params.quads; i++) {
-        let k4 = keys[key + i];
+        let k4 = vec4f(keys[key + i]);
         d0 = fma(query[i * 8u + 0u], k4, d0);
         d1 = fma(query[i * 8u + 1u], k4, d1);
         d2 = fma(query[i * 8u + 2u], k4, d2);

@@ -22,6 +22,8 @@ export interface KernelSpec {
   readonly overrides: Readonly<Record<string, readonly number[]>>;
   /** Whether it has subgroup operations, which not every device has. */
   readonly usesSubgroups: boolean;
+  /** The kernel this one is {@link inHalf} of. */
+  readonly full?: KernelSpec;
 }
 
 /** What a line of {@link defineKernel} leaves out is empty. */
@@ -49,9 +51,32 @@ export function defineKernel(name: string, source: string, line: KernelLine): Ke
   return { name, source, bindings, params, overrides: line.overrides ?? {}, usesSubgroups };
 }
 
+const halves = new WeakMap<KernelSpec, KernelSpec>();
+const ALIAS = /^alias Kv = f32;$/m;
+
+/** Whether a kernel's keys and values may be stored in f16. */
+export function mayBeHalf({ source }: KernelSpec): boolean {
+  return ALIAS.test(source);
+}
+
 /**
- * The pipeline constants of a variant. Kernels vary by override constants alone; no text is changed,
- * so every file compiles as it stands.
+ * The kernel with keys and values stored in f16. Only its `alias` line changes, and lines keep their
+ * numbers.
+ *
+ * @throws {RangeError} if the kernel has no such line
+ */
+export function inHalf(full: KernelSpec): KernelSpec {
+  let half = halves.get(full);
+  if (half !== undefined) return half;
+  if (!mayBeHalf(full)) throw new RangeError(`Kernel ${full.name} has no variant in f16`);
+  const source = `enable f16; ${full.source.replace(ALIAS, "alias Kv = f16;")}`;
+  halves.set(full, half = { ...full, source, full });
+  return half;
+}
+
+/**
+ * The pipeline constants of a variant. Kernels vary by override constants, and those that keys and values
+ * are bound to by {@link inHalf}; every file compiles as it stands.
  *
  * @throws {RangeError} if the kernel has no such constant or it may not take the value
  */

@@ -5,7 +5,7 @@
 // Source    Su et al. 2021, https://arxiv.org/abs/2104.09864, eq. 34: rotations add up, R(a) R(b) = R(a + b).
 // Shapes    keys [units, page_size, padded], slots counted over all units; slots [count] from word `at` of step_data; turns [count,
 //           2 * half] from word `turns`: cosines, then sines. Each slot is turned in `heads` units, `apart` slots apart.
-// Types     f32; cosines and sines are rounded from double precision on the host.
+// Types     f32; cosines and sines are rounded from double precision on the host; keys Kv, f32 as written.
 // Bindings  0 params, 1 step_data, 2 keys
 // Dispatch  (ceil(heads * half / 64), count, 1)
 // Limits    count <= 65535. Slots are distinct and checked on the host.
@@ -21,9 +21,12 @@ struct Params {
   turns: u32,
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step_data: array<u32>;
-@group(0) @binding(2) var<storage, read_write> keys: array<f32>;
+@group(0) @binding(2) var<storage, read_write> keys: array<Kv>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -38,8 +41,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let turn = params.turns + group.y * 2u * params.half + i;
   let c = bitcast<f32>(step_data[turn]);
   let s = bitcast<f32>(step_data[turn + params.half]);
-  let a = keys[a_at];
-  let b = keys[b_at];
-  keys[a_at] = fma(a, c, -(b * s));
-  keys[b_at] = fma(b, c, a * s);
+  let a = f32(keys[a_at]);
+  let b = f32(keys[b_at]);
+  keys[a_at] = Kv(fma(a, c, -(b * s)));
+  keys[b_at] = Kv(fma(b, c, a * s));
 }

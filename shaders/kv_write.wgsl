@@ -5,11 +5,11 @@
 // Source    none needed.
 // Shapes    k, v [tokens, kv_heads * head_dim]; keys, values [units, page_size, padded]; step_data as runtime/backend/webgpu/row_table.ts
 //           lays it out.
-// Types     f32.
+// Types     f32; keys and values Kv, f32 as written.
 // Bindings  0 params, 1 k, 2 v, 3 step_data, 4 keys, 5 values
 // Dispatch  (ceil(kv_heads * head_dim / 64), tokens, 1)
 // Limits    tokens <= 65535. Slots are checked on the host.
-// Order     copies.
+// Order     copies, rounded to Kv.
 
 struct Params {
   kv_heads: u32,
@@ -22,12 +22,15 @@ struct Params {
   rows: u32, // word where the rows are
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(3) var<storage, read> step_data: array<u32>;
-@group(0) @binding(4) var<storage, read_write> keys: array<f32>;
-@group(0) @binding(5) var<storage, read_write> values: array<f32>;
+@group(0) @binding(4) var<storage, read_write> keys: array<Kv>;
+@group(0) @binding(5) var<storage, read_write> values: array<Kv>;
 
 // The slot of a token in one kv head, counted over all units of the buffer.
 fn slot_of(token: u32, kv_head: u32) -> u32 {
@@ -48,6 +51,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   let head = i / params.head_dim;
   let to = slot_of(group.y, head) * params.padded + i % params.head_dim;
-  keys[to] = k[group.y * width + i];
-  values[to] = v[group.y * width + i];
+  keys[to] = Kv(k[group.y * width + i]);
+  values[to] = Kv(v[group.y * width + i]);
 }

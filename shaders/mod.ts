@@ -55,7 +55,9 @@ export {
   type BindingKind,
   type Constants,
   type FieldType,
+  inHalf,
   type KernelSpec,
+  mayBeHalf,
   packParams,
   specialize,
 } from "./kernel.ts";

@@ -5,7 +5,7 @@
 // Source    Su et al. 2021, https://arxiv.org/abs/2104.09864, eq. 34.
 // Shapes    q, q_out [tokens, heads * head_dim]; k, v [tokens, kv_heads * head_dim]; table [positions, head_dim]: cosines, then
 //           sines; keys, values [units, page_size, padded]; step_data as runtime/backend/webgpu/row_table.ts lays it out.
-// Types     f32.
+// Types     f32; keys and values Kv, f32 as written.
 // Bindings  0 params, 1 q, 2 k, 3 v, 4 table, 5 step_data, 6 q_out, 7 keys, 8 values
 // Dispatch  (ceil((heads + 2 * kv_heads) * head_dim / 2 / 64), tokens, 1)
 // Limits    tokens <= 65535. Slots are checked on the host.
@@ -25,6 +25,9 @@ struct Params {
   rows: u32, // word where the rows are
 }
 
+// How keys and values are stored; inHalf() may make it f16.
+alias Kv = f32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
 @group(0) @binding(2) var<storage, read> k: array<f32>;
@@ -32,8 +35,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> table: array<f32>;
 @group(0) @binding(5) var<storage, read> step_data: array<u32>;
 @group(0) @binding(6) var<storage, read_write> q_out: array<f32>;
-@group(0) @binding(7) var<storage, read_write> keys: array<f32>;
-@group(0) @binding(8) var<storage, read_write> values: array<f32>;
+@group(0) @binding(7) var<storage, read_write> keys: array<Kv>;
+@group(0) @binding(8) var<storage, read_write> values: array<Kv>;
 
 // The slot of a token in one kv head, counted over all units of the buffer.
 fn slot_of(token: u32, kv_head: u32) -> u32 {
@@ -71,15 +74,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let to = slot_of(token, head) * params.padded;
     let a = k[at + a_in];
     let b = k[at + b_in];
-    keys[to + a_in] = fma(a, c, -(b * s));
-    keys[to + b_in] = fma(b, c, a * s);
+    keys[to + a_in] = Kv(fma(a, c, -(b * s)));
+    keys[to + b_in] = Kv(fma(b, c, a * s));
     return;
   }
   head -= params.kv_heads;
   if (head < params.kv_heads) {
     let at = (token * params.kv_heads + head) * head_dim;
     let to = slot_of(token, head) * params.padded;
-    values[to + a_in] = v[at + a_in];
-    values[to + b_in] = v[at + b_in];
+    values[to + a_in] = Kv(v[at + a_in]);
+    values[to + b_in] = Kv(v[at + b_in]);
   }
 }

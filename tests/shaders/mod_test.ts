@@ -1,7 +1,7 @@
 /** Every kernel: its header, its spec and its file say the same; rules about barriers and loops. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as shaders from "../../shaders/mod.ts";
-import { type KernelSpec, packParams, specialize } from "../../shaders/mod.ts";
+import { inHalf, type KernelSpec, mayBeHalf, packParams, specialize } from "../../shaders/mod.ts";
 import { checkKernel } from "../../runtime/backend/webgpu/pipelines.ts";
 import { EngineError } from "../../runtime/errors.ts";
 import { gpu, testWithGpu } from "../_webgpu.ts";
@@ -77,6 +77,10 @@ for (const spec of specs) {
     if (spec.usesSubgroups && subgroupPrefix === undefined) return; // no device of ours would run it
     const prefix = spec.usesSubgroups ? subgroupPrefix : "";
     await checkKernel(device, { name, source: prefix + source });
+    if (!mayBeHalf(spec) || !device.features.has("shader-f16")) return;
+    const half = inHalf(spec).source;
+    assertEquals(half.split("\n").length, source.split("\n").length);
+    await checkKernel(device, { name, source: prefix + half });
   });
 }
 
@@ -166,6 +170,7 @@ Deno.test("specialize() and packParams() refuse what the kernel does not have", 
   assertThrows(() => specialize(shaders.linearF32, { M: 3 }), RangeError);
   assertThrows(() => specialize(shaders.linearF32, { N: 1 }), RangeError);
   assertThrows(() => packParams(shaders.add, []), RangeError);
+  assertThrows(() => inHalf(shaders.add), RangeError);
   const words = packParams(shaders.rmsNorm, [7, 0.5]);
   assertEquals([words[0], new Float32Array(words.buffer)[1], words.length], [7, 0.5, 4]);
 });

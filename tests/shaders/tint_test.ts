@@ -41,9 +41,10 @@ Deno.test(
   { ignore },
   async () => {
     assert(specs.length > 30);
+    const variants = [...specs, ...specs.filter(shaders.mayBeHalf).map(shaders.inHalf)];
     const texts = Object.fromEntries(
-      specs.map(({ name, source, usesSubgroups }) => [
-        `${name}.wgsl`,
+      variants.map(({ name, source, usesSubgroups, full }) => [
+        full === undefined ? `${name}.wgsl` : `${name}.wgsl in f16`,
         usesSubgroups ? `enable subgroups;\n${source}` : source,
       ]),
     );

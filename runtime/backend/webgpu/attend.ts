@@ -105,7 +105,7 @@ function inputs(pool: GpuKvPool, { layer, q }: Attending): Target[] {
 function attendTiles(stage: Stage, pool: GpuKvPool, work: Attending, { tilesAt, tiles }: Plan) {
   const { kvHeads, headDim } = pool.layout;
   stage.dispatch(
-    kernels.attentionTile,
+    pool.kernel(kernels.attentionTile),
     [...shapeOf(pool, work), work.table.rows, tilesAt, work.scale],
     [...inputs(pool, work), all(work.y), all(work.stats)],
     [kvHeads, tiles, 1],
@@ -127,7 +127,7 @@ function attendOthers(
   const out = splits ? stage.slice("attention", [others, heads, parts, headDim]) : y;
   const outStats = splits ? stage.slice("attention", [others, heads, parts, 2]) : stats;
   stage.dispatch(
-    kernels.attention,
+    pool.kernel(kernels.attention),
     [...shapeOf(pool, work), table.tokens, table.rows, splits ? parts : 1, scale, chosen],
     [...inputs(pool, work), all(out), all(outStats)],
     [heads, others, splits ? parts : 1],

@@ -54,7 +54,7 @@ export function kvWrite(
   }
   if (!writeRotated(stage, pool, layer, k, v, table)) {
     stage.dispatch(
-      kernels.kvWrite,
+      pool.kernel(kernels.kvWrite),
       [
         kvHeads,
         headDim,
@@ -104,7 +104,7 @@ function writeRotated(
   const [qIn, kIn, vIn] = [rotationOf(stage, q)!.x.target, turn.x.target, v.target];
   const qOut = stage.slice("rope", q.shape);
   stage.dispatch(
-    kernels.ropeKvWrite,
+    pool.kernel(kernels.ropeKvWrite),
     [
       heads,
       kvHeads,
@@ -254,7 +254,7 @@ function recordSignals(
     }
     if (chosen.length === 0) continue;
     stage.dispatch(
-      kernels.attentionSignals,
+      pool.kernel(kernels.attentionSignals),
       [
         heads,
         kvHeads,

@@ -7,6 +7,7 @@
  * Where all K fit one binding there is one buffer of each kind, and a unit may serve any layer and
  * head. Larger pools have buffers per layer; then tables are those of whole sequences only.
  */
+import { inHalf, type KernelSpec } from "../../../shaders/mod.ts";
 import { ClosedError, ShapeError } from "../../errors.ts";
 import { type KvKind, loadSlots, slotsPerPage } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
@@ -18,6 +19,8 @@ import type { GpuBuffer } from "./memory.ts";
 /** What a pool needs of its backend. */
 export interface PoolHost {
   readonly bindingBytes: number;
+  /** Whether K and V are stored in f16. */
+  readonly isHalf: boolean;
   /** A zeroed buffer. @throws {RangeError} if it does not fit the budget */
   buffer(label: string, bytes: number): GpuBuffer;
   free(buffer: GpuBuffer): void;
@@ -65,8 +68,8 @@ export class GpuKvPool implements KvPool {
     const { layers, kvHeads, headDim, pageSize } = layout;
     this.slots = pages * pageSize;
     this.padded = Math.ceil(headDim / 4) * 4;
-    this.pageBytes = pageBytesOf(layout);
-    const layerBytes = 4 * kvHeads * this.slots * this.padded;
+    this.pageBytes = pageBytesOf(layout, host.isHalf);
+    const layerBytes = (host.isHalf ? 2 : 4) * kvHeads * this.slots * this.padded;
     if (layerBytes > host.bindingBytes) {
       const most = Math.floor(pages * host.bindingBytes / layerBytes);
       throw new RangeError(
@@ -90,7 +93,12 @@ export class GpuKvPool implements KvPool {
 
   /** Words of K (or V) of a unit. */
   get unitWords(): number {
-    return this.layout.pageSize * this.padded;
+    return this.layout.pageSize * this.padded / (this.host.isHalf ? 2 : 1);
+  }
+
+  /** The variant of a kernel that fits how K and V are stored. */
+  kernel(spec: KernelSpec): KernelSpec {
+    return this.host.isHalf ? inHalf(spec) : spec;
   }
 
   slotsPerPage(format: KvFormat): number {
@@ -168,17 +176,21 @@ export class GpuKvPool implements KvPool {
       return await this.#decoded(kind, layer, kvHead, slots, { granularity, format });
     }
     const width = isVector ? this.layout.headDim : this.widthOf(signal);
-    const stride = isVector ? this.padded : width;
+    const stride = isVector ? this.unitWords / this.layout.pageSize : width;
     const vectors = { key: this.keys(layer), value: this.values(layer) };
     const buffer = isVector ? vectors[signal] : this.record(signal, layer, format);
     const perPage = this.slotsPerPage(format), home = this.home(layer);
     const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * perPage;
     const rows = slots.map((slot) => base + this.slotOffset(granularity, slot, format));
-    const data = await this.host.gather(buffer, stride, rows);
-    if (width === stride) return data;
+    const words = await this.host.gather(buffer, stride, rows);
+    if (width === stride) return words;
+    const data = isVector && this.host.isHalf
+      ? new Float16Array(words.buffer, words.byteOffset, 2 * words.length)
+      : words;
+    const apart = isVector ? this.padded : stride;
     const out = new Float32Array(slots.length * width);
     for (let i = 0; i < slots.length; i++) {
-      out.set(data.subarray(i * stride, i * stride + width), i * width);
+      out.set(data.subarray(i * apart, i * apart + width), i * width);
     }
     return out;
   }
@@ -265,8 +277,11 @@ export class GpuKvPool implements KvPool {
 }
 
 /** Bytes of one page of a sequence, K and V of all layers and heads. */
-export function pageBytesOf({ layers, kvHeads, headDim, pageSize }: KvLayout): number {
-  return 2 * 16 * Math.ceil(headDim / 4) * layers * kvHeads * pageSize;
+export function pageBytesOf(
+  { layers, kvHeads, headDim, pageSize }: KvLayout,
+  isHalf: boolean,
+): number {
+  return 2 * (isHalf ? 8 : 16) * Math.ceil(headDim / 4) * layers * kvHeads * pageSize;
 }
 
 /** The only check from "any pool" to "a pool of this backend". */

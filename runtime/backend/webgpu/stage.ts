@@ -1,5 +1,5 @@
 /** Stage: what the ops of one backend share while a step is recorded. */
-import { type Constants, type KernelSpec, subgroupTwins } from "../../../shaders/mod.ts";
+import { type Constants, inHalf, type KernelSpec, subgroupTwins } from "../../../shaders/mod.ts";
 import { ClosedError } from "../../errors.ts";
 import type { Gpu } from "./device.ts";
 import { aligned, f32Bytes, type Memory } from "./memory.ts";
@@ -57,7 +57,8 @@ export class Stage {
     size: readonly [x: number, y: number, z: number],
     constants: Constants = {},
   ): void {
-    const kernel = (this.subgroups ? subgroupTwins.get(spec) : undefined) ?? spec;
+    const twin = this.subgroups ? subgroupTwins.get(spec.full ?? spec) : undefined;
+    const kernel = twin === undefined ? spec : spec.full === undefined ? twin : inHalf(twin);
     this.recorder.dispatch(this.pipelines.get(kernel, constants), params, targets, size);
   }
 
