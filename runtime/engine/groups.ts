@@ -145,7 +145,12 @@ function findComputed(
 ): void {
   const { leader } = group;
   const { scope } = leader;
-  if (!scope.policy.lossless) return;
+  if (!scope.policy.lossless) {
+    const { kv, promptLength, isLookedUp } = leader;
+    const isNew = kv.computed === 0 && !isLookedUp;
+    if (isNew) lookUp(leader, Math.min(group.end, promptLength), cache, counts);
+    return;
+  }
   scope.adoptFromFamily(leader, group.end);
   for (const other of groups) {
     if (other.leader.scope !== scope) adoptPrefix(leader, other.leader, group.end);
@@ -160,8 +165,9 @@ function lookUp(
   counts: PrefixCounts,
 ): void {
   const { scope, kv } = sequence;
+  if (scope.prefixes === undefined) return;
   sequence.isLookedUp = true;
-  const path = cache.match(scope.namespace, sequence.tokens, end);
+  const path = cache.match(scope.prefixes, sequence.tokens, end);
   counts.lookups++;
   const length = path.length * kv.store.pageSize;
   if (length > kv.computed) {

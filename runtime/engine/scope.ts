@@ -22,6 +22,8 @@ export class ScopeState {
   readonly policy: KvPolicy;
   /** Only sequences of equal namespaces share pages. */
   readonly namespace: string;
+  /** Where prompts find finished pages in the prefix cache and leave them; undefined: nowhere. */
+  readonly prefixes: string | undefined;
   readonly layout: KvLayout;
   readonly shape: KvShape;
   readonly rule: ReadRule | undefined;
@@ -83,7 +85,16 @@ export class ScopeState {
     const kind = this.policy.lossless
       ? "lossless"
       : JSON.stringify([this.policy.name, this.#params]);
-    this.namespace = `${JSON.stringify(scope?.cacheSalt ?? "")} ${kind}`;
+    const salt = JSON.stringify(scope?.cacheSalt ?? "");
+    this.namespace = `${salt} ${kind}`;
+    this.prefixes = this.#sharesPrompts() ? `${salt} ${prefixKind(this.policy)}` : undefined;
+  }
+
+  #sharesPrompts(): boolean {
+    const { policy } = this;
+    if (policy.lossless) return true;
+    const isPlain = policy.granularity === "sequence" && policy.signals.length === 0;
+    return isPlain && policy.densePrompt?.(this.#params) === true;
   }
 
   /** Policy state of a sequence with nothing computed. */
@@ -165,6 +176,11 @@ export class ScopeState {
       adoptPrefix(heir, closing, heir.tokens.length);
     }
   }
+}
+
+/** Pages that are equal for equal tokens; those of adapters hold their records as well. */
+function prefixKind({ adapter }: KvPolicy): string {
+  return adapter === undefined ? "lossless" : `dense ${adapter}`;
 }
 
 /** Gives `to` what `from` has computed of their common prefix, if it is more than `to` has. */

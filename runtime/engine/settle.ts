@@ -141,8 +141,9 @@ export class Settler {
     const edits = this.#host.edits.length, retired = this.#host.retired.length;
     sequence.settle();
     this.#settling = sequence;
+    const { scope, promptLength } = sequence;
+    if (!scope.policy.lossless) this.#remember(sequence); // as long as nothing was changed
     try {
-      const { scope, promptLength } = sequence;
       settleKv(sequence, scope.policy, scope.scheduleOf(promptLength), scope.turns, this.#host);
     } catch (error) {
       this.#host.edits.length = edits; // they read pages that are given up now
@@ -159,12 +160,13 @@ export class Settler {
   }
 
   /** Full settled pages go into the prefix cache. */
-  #remember({ kv, committed, tokens, scope }: Sequence): void {
-    if (!scope.policy.lossless) return;
-    const full = Math.floor(Math.min(kv.computed, committed) / this.#store.pageSize);
+  #remember({ kv, committed, tokens, scope, promptLength }: Sequence): void {
+    if (scope.prefixes === undefined || !scope.policy.lossless && kv.editedAt > 0) return;
+    const most = scope.policy.lossless ? Infinity : promptLength;
+    const full = Math.floor(Math.min(kv.computed, committed, most) / this.#store.pageSize);
     for (let depth = kv.cached?.depth ?? 0; depth < full; depth++) {
       const page = kv.pages[depth]!;
-      const node = this.#cache.insert(scope.namespace, kv.cached, tokens, page);
+      const node = this.#cache.insert(scope.prefixes, kv.cached, tokens, page);
       if (node === undefined) return;
       kv.replacePage(depth, node.page);
       kv.cached = node;

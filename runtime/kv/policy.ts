@@ -177,6 +177,13 @@ export interface KvPolicy<S = unknown, P = unknown> {
   positions?(params: P): "original" | "cache";
   reads?(params: P): ReadRule | undefined;
   /**
+   * Whether the prompt's tokens see everything before them and the policy is not consulted before its
+   * end. Its K and V are then those of the full cache, and pages of prompts are shared with requests
+   * under `full` and under other policies of this kind ("sequence" granularity without signals).
+   * @default false
+   */
+  densePrompt?(params: P): boolean;
+  /**
    * For rules that follow from tokens alone, under tables of whole sequences: the first position whose
    * token no longer sees this one; Infinity: all do. Attention then follows the rule token by token,
    * in rows of any length and before anything is committed; "keep" edits only free memory, later.

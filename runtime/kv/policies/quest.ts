@@ -26,6 +26,7 @@ export const quest: KvPolicy<null, Params> = {
   signals: [],
   params,
   schedule: () => ({ prompt: Infinity, decode: Infinity }),
+  densePrompt: () => true,
   reads: ({ budget, sinks, window, dense_layers }) => ({
     score: "bounds",
     budget,

@@ -54,6 +54,7 @@ export const sepllm: KvPolicy<State, Params> = {
   params,
   format: ({ format }) => format,
   positions: ({ mode }) => mode === "stream" ? "cache" : "original",
+  densePrompt: ({ prefill }) => prefill === "dense",
   lifetime({ params, separators }, position, token, promptLength) {
     const { mode, sinks, window, prefill } = params;
     if (mode === "stream" || position < sinks || separators.has(token)) return Infinity;

@@ -34,6 +34,8 @@ export const tokenButler: KvPolicy<null, TokenButlerParams> = {
   signals: [],
   adapter: "tokenbutler",
   params,
+  schedule: () => ({ prompt: Infinity, decode: Infinity }),
+  densePrompt: () => true,
   reads: ({ budget, sinks, window }): ReadRule => ({
     score: "adapter",
     adapter: "tokenbutler",
