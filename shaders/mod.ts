@@ -41,6 +41,7 @@ import ropeKvWriteSource from "./rope_kv_write.wgsl" with { type: "text" };
 import signalClearSource from "./signal_clear.wgsl" with { type: "text" };
 import swigluSource from "./swiglu.wgsl" with { type: "text" };
 import adjustLogitsSource from "./adjust_logits.wgsl" with { type: "text" };
+import pageBoundsSource from "./page_bounds.wgsl" with { type: "text" };
 import penaliseLogitsSource from "./penalise_logits.wgsl" with { type: "text" };
 import perturbLogitsSource from "./perturb_logits.wgsl" with { type: "text" };
 import rowStatsSource from "./row_stats.wgsl" with { type: "text" };
@@ -229,6 +230,10 @@ export const swiglu = defineKernel("swiglu", swigluSource, {
 export const adjustLogits = defineKernel("adjust_logits", adjustLogitsSource, {
   bindings: "params x step_data y*",
   params: "vocab stride draws",
+});
+export const pageBounds = defineKernel("page_bounds", pageBoundsSource, {
+  bindings: "params keys step_data bounds*",
+  params: "padded page_size at",
 });
 export const penaliseLogits = defineKernel("penalise_logits", penaliseLogitsSource, {
   bindings: "params step_data y*",

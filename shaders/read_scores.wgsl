@@ -6,7 +6,7 @@
 //
 // Source    runtime/backend/cpu/read_scores.ts defines the three; bounds: Tang et al. 2024, https://arxiv.org/abs/2406.10774, section 3.
 // Shapes    q [tokens, heads * width] (head_dim, or an adapter's width); keys: words of the pool, or the record [units, page_size, width];
-//           encoded: the record of slots in another format; scores [ruled tokens, kv_heads, space], by slot; step_data as
+//           encoded: the record of slots in another format, or [units, 2, padded] of page_bounds; scores [ruled tokens, kv_heads, space], by slot; step_data as
 //           runtime/backend/webgpu/row_table.ts and read_table.ts lay it out.
 // Types     f32; keys f32, int8, int4 or kivi4, which are decoded to f32.
 // Bindings  0 params, 1 q, 2 keys, 3 encoded, 4 step_data, 5 scores
@@ -115,6 +115,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let size = select(params.page_size, per_page, is_coded);
   let table = select(pages, coded_pages, is_coded);
   let unit = unit_base + step_data[table + plain / size];
+  // Of full pages before the row bounds are known; others are looked through here.
+  let is_known = SCORE == 1u && !is_coded && to - begin == params.page_size && to < last - own;
   var best = -3.4e38;
   for (var g = 0u; g < per_group; g++) {
     var score = 0.0;
@@ -132,6 +134,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         var q4 = vec4f();
         for (var c = 0u; c < min(4u, params.head_dim - 4u * i); c++) {
           q4[c] = q[query + 4u * i + c];
+        }
+        if (is_known) {
+          let at = (2u * unit * params.quads + i) * 4u;
+          let above = at + params.quads * 4u;
+          let least = bitcast<vec4f>(vec4u(encoded[at], encoded[at + 1u], encoded[at + 2u], encoded[at + 3u]));
+          let most = bitcast<vec4f>(vec4u(encoded[above], encoded[above + 1u], encoded[above + 2u], encoded[above + 3u]));
+          dot4 += max(q4 * least, q4 * most);
+          continue;
         }
         let key = key_quad(unit * page_words, plain % size, key_form, i);
         if (SCORE == 0u) {

@@ -138,6 +138,7 @@ const trips: Readonly<Record<string, number>> = {
   "for (var d = 0u; d < params.width; d++)": 4096, // width of an adapter's records
   "for (var s = begin + 1u; s < to; s++)": 4096, // slots of a page
   "for (var s = begin; s < to; s++)": 4096,
+  "for (var s = 1u; s < params.page_size; s++)": 4096,
   "for (var bit = 0u; bit < 32u; bit++)": 32,
   "for (var i = begin; i < end; i++)": 32_768, // slots up to 64 * 32,768
   "for (var i = lane; i < sinks; i += 64u)": 32_768,

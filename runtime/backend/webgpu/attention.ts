@@ -49,6 +49,9 @@ export function kvWrite(
   }
   const keys = pool.keys(layer), values = pool.values(layer);
   const table = stage.tables.of(rows, pool, "kv_write", slots);
+  rows.forEach(({ granularity }, r) => {
+    for (const list of slots[r]!) pool.forgetBounds(granularity, list);
+  });
   if (table.length > tokens) {
     throw new ShapeError("kv_write", `rows have ${table.length} tokens, k ${tokens}`);
   }

@@ -9,6 +9,7 @@ import { matrix } from "../cpu/tensor.ts";
 import { PART, SPLIT_FROM } from "./attend.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
+import { pageBounds } from "./page_bounds.ts";
 import type { ReadTable, Ruled } from "./read_table.ts";
 import { stepData, type Target, target } from "./recorder.ts";
 import type { Stage } from "./stage.ts";
@@ -76,12 +77,13 @@ function score(
   stage: Stage,
   pool: GpuKvPool,
   { layer, heads, q, queries }: Reading,
-  { score: kind, adapter, format, mostSlots }: Ruled,
+  { score: kind, adapter, format, rows, mostSlots }: Ruled,
   { at, first, space, count, scores }: Scoring,
 ): void {
   const { kvHeads, headDim, pageSize } = pool.layout;
   const keys = whole(pool.keys(layer));
   let from = q, memory = keys, encoded = keys, width = headDim;
+  if (kind === "bounds") encoded = whole(pageBounds(stage, pool, layer, rows));
   if (kind === "adapter") {
     const theirs = queries?.get(adapter ?? "");
     if (theirs === undefined) {

@@ -32,6 +32,7 @@ export function kvCopy(
   requireDistinct(from, to);
   for (const slot of [...from, ...to]) pool.requireSlot(granularity, slot, format);
   if (from.length === 0) return;
+  pool.forgetBounds(granularity, to, format);
   const heads = headsOf(pool, granularity);
   const copy = (buffer: GpuBuffer, list: CopyList, perPage: number) =>
     stage.dispatch(
@@ -187,6 +188,7 @@ export function kvEncode(
   for (const slot of to) pool.requireSlot(granularity, slot, format);
   const count = from.length, { headDim } = pool.layout;
   if (count === 0) return;
+  pool.forgetBounds(granularity, to, format);
   const perPage = pool.slotsPerPage(format);
   const at = stage.data.reserve(3 * count + 1, (words) => {
     words[3 * count] = headDim;

@@ -11,7 +11,7 @@ import { inHalf, type KernelSpec } from "../../../shaders/mod.ts";
 import { ClosedError, ShapeError } from "../../errors.ts";
 import { type KvKind, loadSlots, slotsPerPage } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
-import { unitBase, unitOffset } from "../../kv/units.ts";
+import { unitBase, unitOffset, unitsOf } from "../../kv/units.ts";
 import type { KvPool, SlotPlace } from "../backend.ts";
 import { requireUnit } from "../cpu/kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
@@ -47,7 +47,13 @@ export interface KvRecord {
   readonly buffer: GpuBuffer;
 }
 
-type Part = PoolPart & { readonly signals: Map<string, KvRecord> };
+/** Smallest and largest keys of units, [units, 2, padded], and of which units they are there: 1. */
+export interface KvBounds {
+  readonly buffer: GpuBuffer;
+  readonly known: Uint8Array;
+}
+
+type Part = PoolPart & { readonly signals: Map<string, KvRecord>; bounds?: KvBounds };
 
 /** See file comment. */
 export class GpuKvPool implements KvPool {
@@ -148,12 +154,38 @@ export class GpuKvPool implements KvPool {
     const width = this.widthOf(signal), label = `layer${layer}.kv.${signal}`;
     const slots = this.pages * this.slotsPerPage(format);
     const bytes = 4 * part.layers * this.layout.kvHeads * slots * width;
-    if (bytes > this.host.bindingBytes) {
-      throw new RangeError(`Cannot hold ${label} on the GPU: it exceeds one binding`);
-    }
-    const buffer = this.host.buffer(label, bytes);
+    const buffer = this.#bindable(label, bytes);
     part.signals.set(key, { signal, format, width, buffer });
     return buffer;
+  }
+
+  /**
+   * Where bounds of a layer's units are, see page_bounds.ts.
+   *
+   * @throws {RangeError} if they exceed one binding or do not fit the budget
+   */
+  bounds(layer: number): KvBounds {
+    const part = this.#part(layer), units = part.layers * this.layout.kvHeads * this.pages;
+    return part.bounds ??= {
+      buffer: this.#bindable(`layer${layer}.kv.bounds`, 4 * units * 2 * this.padded),
+      known: new Uint8Array(units),
+    };
+  }
+
+  /** Slots are written: bounds of their pages no longer hold. */
+  forgetBounds(granularity: KvGranularity, slots: Uint32Array, format: KvFormat = "f32"): void {
+    if (this.#parts.every(({ bounds }) => bounds === undefined)) return;
+    const perPage = this.slotsPerPage(format);
+    for (const id of new Set(slots.map((slot) => Math.floor(slot / perPage)))) {
+      for (const unit of unitsOf(this.layout, this.pages, granularity, id)) {
+        const perPart = this.#layersPerPart * this.layout.kvHeads * this.pages;
+        this.#parts[Math.floor(unit / perPart)]!.bounds?.known.fill(
+          0,
+          unit % perPart,
+          unit % perPart + 1,
+        );
+      }
+    }
   }
 
   /** All records that exist in the buffers of a layer. */
@@ -244,10 +276,16 @@ export class GpuKvPool implements KvPool {
   [Symbol.dispose](): void {
     if (this.#isFreed) return;
     this.#isFreed = true;
-    for (const { keys, values, signals } of this.#parts.splice(0)) {
+    for (const { keys, values, signals, bounds } of this.#parts.splice(0)) {
       for (const buffer of [keys, values]) this.host.free(buffer);
+      if (bounds !== undefined) this.host.free(bounds.buffer);
       for (const { buffer } of signals.values()) this.host.free(buffer);
     }
+  }
+
+  #bindable(label: string, bytes: number): GpuBuffer {
+    if (bytes <= this.host.bindingBytes) return this.host.buffer(label, bytes);
+    throw new RangeError(`Cannot hold ${label} on the GPU: it exceeds one binding`);
   }
 
   #makePart(first: number, bytes: number): Part {

@@ -247,7 +247,10 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       isDone = true;
       return result;
     } finally {
-      if (!isDone) this.#recorder.drop();
+      if (!isDone) {
+        this.#recorder.drop();
+        for (const undo of this.#stage.undo) undo();
+      }
       for (const tensor of this.#stage.end()) if (!kept.has(tensor)) tensor[Symbol.dispose]();
     }
   }

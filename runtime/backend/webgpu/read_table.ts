@@ -48,6 +48,7 @@ export interface Ruled {
   readonly adapter: string | undefined;
   /** Of older slots. */
   readonly format: KvFormat;
+  readonly rows: readonly AttentionRow[];
   readonly tokens: readonly { readonly token: number; readonly view: number }[];
   /** Number of the first one's list; the others' follow. */
   readonly first: number;
@@ -154,6 +155,7 @@ function write(
       adapter: rule.adapter,
       format,
       first,
+      rows: members.map((r) => rows[r]!),
       mostSlots: Math.max(...members.map((r) => slotsOf(rows[r]!))),
       tokens: members.flatMap((r) => {
         const row = rows[r]!, from = ruleFromOf(row);

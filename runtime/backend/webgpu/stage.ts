@@ -15,6 +15,8 @@ export class Stage {
   readonly pending = new Set<GpuTensor>();
   /** Word of the draws of this step, 0 if there are none. */
   draws = 0;
+  /** What to do if the step that is recorded never runs. */
+  readonly undo: (() => void)[] = [];
   #made: GpuTensor[] | undefined;
 
   constructor(
@@ -40,6 +42,7 @@ export class Stage {
     this.data.reset();
     this.tables.reset();
     this.draws = 0;
+    this.undo.length = 0;
     this.pending.clear();
   }
 

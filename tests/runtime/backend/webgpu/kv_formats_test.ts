@@ -148,3 +148,51 @@ async function attend(
   }
   return out;
 }
+
+testWithGpu("bounds of a page are kept until its keys are written or copied over", async () => {
+  const layout = { layers: 2, kvHeads: 2, headDim: 12, pageSize: 8 }, heads = 4, tokens = 64;
+  const run = async (backend: Backend) => {
+    using owned = backend;
+    const rng = randomOf(53), width = layout.kvHeads * layout.headDim;
+    using pool = owned.kvPool(layout, 20);
+    using q = upload(owned, randomMatrix(rng, 1, heads * layout.headDim));
+    const seen = { start: 0, granularity: "sequence", pages: [upTo(9)] } as const;
+    // Larger keys have larger bounds, so that what is written later is read.
+    const write = (slots: Uint32Array, gain = 1) => {
+      const keys = randomMatrix(rng, slots.length, width);
+      keys.data.forEach((value, i) => keys.data[i] = gain * value);
+      using k = upload(owned, keys);
+      using v = upload(owned, randomMatrix(rng, slots.length, width));
+      const row = { ...seen, length: slots.length, counts: Uint32Array.of(9 * 8) };
+      for (const layer of [0, 1]) {
+        owned.record((ops) => ops.kvWrite(pool, layer, k, v, [row], [[slots]]));
+      }
+    };
+    const small = { ...rule, budget: 20, sinks: 1, window: 2 };
+    const attend = async () => {
+      const row = { ...seen, length: 1, counts: Uint32Array.of(tokens + 1), rule: small };
+      const out: number[] = [];
+      for (const layer of [0, 1]) {
+        using y = owned.record((ops) =>
+          ops.attention(q, pool, layer, [row], { scale: 0.3, signals: [] })
+        );
+        out.push(...await owned.read(y));
+      }
+      return out;
+    };
+    write(upTo(72));
+    write(upTo(8, 100), 20); // elsewhere, to be copied
+    const results = [await attend(), await attend()];
+    write(upTo(8, 16), 5);
+    results.push(await attend());
+    owned.record((ops) => ops.kvCopy(pool, upTo(4, 100), upTo(4, 34)));
+    results.push(await attend());
+    return results;
+  };
+  const [gpu, cpu] = [await run(createTestGpuBackend()), await run(createCpuBackend())];
+  assertEquals(gpu[1], gpu[0]);
+  for (const [i, values] of cpu.entries()) {
+    if (i > 1) assert(values.some((value, j) => Math.abs(value - cpu[i - 1]![j]!) > 1e-3));
+    values.forEach((value, j) => assertAlmostEquals(gpu[i]![j]!, value, 1e-5));
+  }
+});
