@@ -168,7 +168,11 @@ export class LocalModels implements AsyncDisposable {
       context: config.context,
       kvBytes: config.kv_bytes,
       weights: config.weights,
-      gpu: { memoryBytes: config.gpu_bytes, readback: this.#host.readback },
+      gpu: {
+        memoryBytes: config.gpu_bytes,
+        readback: this.#host.readback,
+        kv: config.gpu_kv,
+      },
       threads: config.threads ?? threadsOfMachine(),
       ...this.#running === undefined ? {} : { running: this.#running },
       created,

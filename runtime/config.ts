@@ -95,6 +95,11 @@ export const configSchema = z.strictObject({
     ),
   gpu_bytes: z.int().min(64 * 1024 * 1024).max(2 ** 40).default(16 * 1024 ** 3)
     .describe("GPU memory one model may take in bytes: weights, KV and results of a step"),
+  gpu_kv: z.enum(["f32", "f16"]).default("f32")
+    .describe(
+      "How keys and values are held on the GPU; f16 takes half the memory, is off by up to 2e-3 of a " +
+        "row's largest logit, and serves no KV policy with formats or rules for reading",
+    ),
   gpu_readback: z.enum(["auto", "await", "ring", "fast"]).default("auto")
     .describe(
       "How results come back from the GPU; auto: fast where a process of its own proves it, else ring",

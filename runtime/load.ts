@@ -77,7 +77,7 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
     contextLength,
     vocab: vocab.size,
     pageSize: PAGE_SIZE,
-    pages: pagesFor(config, contextLength, options.kvBytes),
+    pages: pagesFor(config, contextLength, options),
     adapterFiles: await listAdapterFiles(path),
     ...options.gpu === undefined ? {} : { gpu: options.gpu },
     threads: options.threads ?? 1,
@@ -86,7 +86,11 @@ export async function loadModel(path: string, options: LoadOptions): Promise<Loa
   const start = options.thread === "worker" ? createWorkerExecutor : createModelExecutor;
   const executor: ModelExecutor = await start(spec);
   const servedBy = executor.info.backend;
-  const fingerprint = fingerprintOf(config, vocab, source, [servedBy, format]);
+  const fingerprint = fingerprintOf(config, vocab, source, [
+    servedBy,
+    format,
+    ...usesHalfKv(options) ? ["kv f16"] : [],
+  ]);
   const engine = createEngine({ id, vocab, executor });
   return {
     engine,
@@ -116,13 +120,22 @@ function requireSameVocab(config: ModelConfig, vocab: Vocab): void {
   );
 }
 
-function pagesFor(config: ModelConfig, contextLength: number, kvBytes: number): number {
+function usesHalfKv({ backend, gpu }: Pick<LoadOptions, "backend" | "gpu">): boolean {
+  return backend === "webgpu" && gpu?.kv === "f16";
+}
+
+function pagesFor(
+  config: ModelConfig,
+  contextLength: number,
+  options: Pick<LoadOptions, "backend" | "gpu" | "kvBytes">,
+): number {
   const { layers, kvHeads, headDim } = config;
-  const pageBytes = 2 * layers * kvHeads * headDim * PAGE_SIZE * Float32Array.BYTES_PER_ELEMENT;
+  const valueBytes = usesHalfKv(options) ? 2 : 4;
+  const pageBytes = 2 * layers * kvHeads * headDim * PAGE_SIZE * valueBytes;
   const perSequence = Math.ceil(contextLength / PAGE_SIZE);
   return Math.max(
     perSequence + 1,
-    Math.min(Math.floor(kvBytes / pageBytes), MAX_SEQUENCES * perSequence),
+    Math.min(Math.floor(options.kvBytes / pageBytes), MAX_SEQUENCES * perSequence),
   );
 }
 

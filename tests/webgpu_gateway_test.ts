@@ -101,3 +101,23 @@ testWithGpu(
     });
   },
 );
+
+testWithGpu(
+  "a gateway with keys and values in f16 answers, and refuses KV policies that cannot",
+  async () => {
+    assert(gpu);
+    if (!gpu.info.features.includes("shader-f16")) return; // an adapter without f16 refuses to start
+    await using gateway = await createGateway(
+      { models: [draft], kv_bytes: 1 << 20, backend: "webgpu", gpu_kv: "f16" },
+      { thread: "own" },
+    );
+    const answer = await (await call(gateway, chat, ask())).json();
+    assertStringIncludes(answer.choices[0].message.content, "85");
+    const other = await call(gateway, chat, ask({ decoding: { kv_policy: { name: "int8" } } }));
+    assertStringIncludes(await other.text(), "int8");
+  assertEquals(other.status, 400);
+    const kept = await call(gateway, chat, ask({ decoding: { kv_policy: { name: "streaming" } } }));
+    assertEquals(kept.status, 200);
+    await kept.body?.cancel();
+  },
+);

@@ -11,6 +11,8 @@ export interface GpuSettings {
   readonly memoryBytes?: number;
   /** @default "ring" */
   readonly readback?: ReadbackMode;
+  /** How keys and values are held. @default "f32" */
+  readonly kv?: "f32" | "f16";
 }
 
 /** Settings of all backends; each takes its own. */
@@ -74,14 +76,19 @@ const INSTALL =
   "libvulkan1; AMD, Intel, or a CPU for trying out: mesa-vulkan-drivers on Debian and Ubuntu)";
 
 async function openWebGpu(
-  { memoryBytes, readback }: GpuSettings,
+  { memoryBytes, readback, kv = "f32" }: GpuSettings,
   isForced: boolean,
 ): Promise<Backend | Unavailable> {
   const gpu = await openGpu({ allowSoftware: isForced });
   if (gpu === undefined) {
     return { reason: isForced ? INSTALL : "no hardware adapter was found", isUsual: true };
   }
+  if (kv === "f16" && !gpu.info.features.includes("shader-f16")) {
+    gpu[Symbol.dispose]();
+    return { reason: `the adapter ${gpu.info.adapter} has no f16, which gpu_kv asks for` };
+  }
   const backend = createGpuBackend(gpu, {
+    kv,
     ...memoryBytes === undefined ? {} : { memoryBytes },
     ...readback === undefined ? {} : { readback },
     ownsGpu: true,

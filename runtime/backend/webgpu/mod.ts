@@ -76,6 +76,8 @@ export interface GpuBackendOptions {
 /** A backend on a GPU. */
 export interface GpuBackend extends Backend {
   readonly gpu: Gpu;
+  /** Whether keys and values are stored in f16. */
+  readonly isHalf: boolean;
   /** Dispatches of the last step. */
   readonly lastStep: readonly Dispatch[];
   /** Bytes on the GPU, and objects held for reuse. */
@@ -175,6 +177,7 @@ class WebGpuBackend implements GpuBackend, PoolHost {
       software: isSoftware,
       features: features.join(" "),
       readback: this.#readback.mode,
+      kv: this.isHalf ? "f16" : "f32",
       memory_bytes: this.#options.memoryBytes ?? 0,
       used_bytes: this.#memory.used,
     };

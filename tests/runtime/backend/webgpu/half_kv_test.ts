@@ -2,6 +2,8 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionRow, Backend } from "../../../../runtime/backend/backend.ts";
 import { createCpuBackend } from "../../../../runtime/backend/cpu/mod.ts";
+import { selectBackend } from "../../../../runtime/backend/select.ts";
+import { probe } from "../../../../runtime/backend/webgpu/mod.ts";
 import { createLocalExecutor } from "../../../../runtime/engine/local_executor.ts";
 import type { Executor, Row } from "../../../../runtime/engine/executor.ts";
 import { configFromJson, loadDecoder } from "../../../../runtime/models/mod.ts";
@@ -125,6 +127,12 @@ testWithHalves("slots in f16 are written, copied, turned and read as rounded num
       assertAlmostEquals(turned[6 * t + d + 3]!, b * cos + a * sin, 2 ** -11 * 1.5);
     }
   });
+});
+
+testWithHalves("selectBackend() opens a backend with KV in f16 that passes the probe", async () => {
+  using half = await selectBackend("webgpu", { kv: "f16" });
+  assertEquals(half.details!.kv, "f16");
+  assertEquals(await probe(half), undefined);
 });
 
 testWithHalves("a backend with KV in f16 says which policies it cannot serve", () => {
