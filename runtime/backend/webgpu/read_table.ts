@@ -91,81 +91,124 @@ function write(
   rows: readonly AttentionRow[],
   table: RowTable,
 ): ReadTable | undefined {
+  const kinds = kindsOf(rows, layer);
+  const firsts = new Map(kinds.flatMap(({ firsts }) => [...firsts]));
+  const room = 1 + Math.max(0, ...[...firsts.keys()].map((r) => roomOf(rows[r]!)));
   const views = new Map<number, number>();
-  const words: number[] = [];
-  const kinds = new Map<string, { rule: ReadRule; format: KvFormat; rows: number[] }>();
+  const tokens: { readonly token: number; readonly view: number }[] = [];
+  let mostRead = 0, mostSlots = 0;
+  for (const [r, row] of rows.entries()) {
+    const first = firsts.get(r), isPlain = row.encoded === undefined && row.sight === undefined;
+    if (isPlain && first === undefined) continue;
+    const from = first === undefined ? row.length : ruleFromOf(row), slots = slotsOf(row);
+    mostSlots = Math.max(mostSlots, slots);
+    mostRead = Math.max(mostRead, from > 0 ? slots : room - 1);
+    const view = putView(stage, pool, row, { row: table.rows + 6 * r, from, first: first ?? 0 });
+    views.set(r, view);
+    // Tokens that read everything from f32 slots are anybody's.
+    for (let t = isPlain ? from : 0; t < row.length; t++) {
+      tokens.push({ token: row.start + t, view });
+    }
+  }
+  if (tokens.length === 0) return undefined;
+  const { data } = stage;
+  return {
+    chosen: data.put(Uint32Array.from(tokens.flatMap(({ token, view }) => [token, view]))),
+    numbers: data.put(Uint32Array.from(tokens, ({ token }) => token)),
+    count: tokens.length,
+    isAll: tokens.length === rows.reduce((sum, row) => sum + row.length, 0),
+    views,
+    mostRead,
+    mostSlots,
+    lists: kinds.reduce((sum, { lists }) => sum + lists, 0),
+    room,
+    ruled: kinds.map((kind) => ruledOf(kind, rows, views)),
+  };
+}
+
+/** Rows that choose by one kind of score. */
+interface Kind {
+  readonly rule: ReadRule;
+  readonly format: KvFormat;
+  /** By the row's number, the number of its first list; lists are numbered over all kinds. */
+  readonly firsts: Map<number, number>;
+  lists: number;
+}
+
+function kindsOf(rows: readonly AttentionRow[], layer: number): Kind[] {
+  const kinds = new Map<string, Kind & { readonly rows: number[] }>();
   for (const [r, row] of rows.entries()) {
     if (!isRuled(row, layer)) continue;
     const rule = row.rule!, format = row.encoded?.format ?? "f32";
     const key = `${rule.score} ${rule.adapter} ${format}`;
-    const kind = kinds.get(key);
-    if (kind === undefined) kinds.set(key, { rule, format, rows: [r] });
-    else kind.rows.push(r);
+    let kind = kinds.get(key);
+    if (kind === undefined) {
+      kinds.set(key, kind = { rule, format, firsts: new Map(), lists: 0, rows: [] });
+    }
+    kind.rows.push(r);
   }
-  let lists = 0, room = 1, mostRead = 0, mostSlots = 0;
-  const firsts = new Map<number, number>();
-  const groups = [...kinds.values()].map((kind) => {
-    const first = lists;
+  let next = 0;
+  for (const kind of kinds.values()) {
     for (const r of kind.rows) {
-      firsts.set(r, lists);
-      lists += rows[r]!.length - ruleFromOf(rows[r]!);
+      const count = rows[r]!.length - ruleFromOf(rows[r]!);
+      kind.firsts.set(r, next);
+      kind.lists += count;
+      next += count;
     }
-    return { ...kind, first };
-  });
-  for (const [r, row] of rows.entries()) {
-    const ruled = isRuled(row, layer);
-    if (row.encoded === undefined && row.sight === undefined && !ruled) continue;
-    const from = ruled ? ruleFromOf(row) : row.length, slots = slotsOf(row);
-    const { budget, sinks, window } = row.rule ?? { budget: 0, sinks: 0, window: 0 };
-    if (ruled) {
-      room = Math.max(room, 1 + Math.min(slots, Math.max(budget, sinks + Math.max(1, window))));
-    }
-    mostSlots = Math.max(mostSlots, slots);
-    mostRead = Math.max(mostRead, from > 0 ? slots : room - 1);
-    const view = stage.data.put(Uint32Array.of(
-      table.rows + 6 * r,
-      formCodes[row.encoded?.format ?? "f32"],
-      pool.slotsPerPage(row.encoded?.format ?? "f32"),
-      putGroups(stage, pool, row),
-      from,
-      firsts.get(r) ?? 0,
-      Math.min(budget, 0xffffffff),
-      Math.min(sinks, 0xffffffff),
-      Math.min(window, 0xffffffff),
-      row.sight === undefined ? 0 : putSight(stage, row, slots),
-    ));
-    views.set(r, view);
-    // Tokens that read everything from f32 slots are anybody's.
-    const begin = row.encoded === undefined && row.sight === undefined ? from : 0;
-    for (let t = begin; t < row.length; t++) words.push(row.start + t, view);
   }
-  if (words.length === 0) return undefined;
+  return [...kinds.values()];
+}
+
+function ruledOf(
+  { rule, format, firsts }: Kind,
+  rows: readonly AttentionRow[],
+  views: ReadonlyMap<number, number>,
+): Ruled {
+  const members = [...firsts.keys()];
   return {
-    chosen: stage.data.put(Uint32Array.from(words)),
-    numbers: stage.data.put(Uint32Array.from(words.filter((_, i) => i % 2 === 0))),
-    count: words.length / 2,
-    isAll: words.length / 2 === rows.reduce((sum, row) => sum + row.length, 0),
-    views,
-    mostRead,
-    mostSlots,
-    lists,
-    room,
-    ruled: groups.map(({ rule, format, rows: members, first }) => ({
-      score: rule.score,
-      adapter: rule.adapter,
-      format,
-      first,
-      rows: members.map((r) => rows[r]!),
-      mostSlots: Math.max(...members.map((r) => slotsOf(rows[r]!))),
-      tokens: members.flatMap((r) => {
-        const row = rows[r]!, from = ruleFromOf(row);
-        return Array.from(
-          { length: row.length - from },
-          (_, i) => ({ token: row.start + from + i, view: views.get(r)! }),
-        );
-      }),
-    })),
+    score: rule.score,
+    adapter: rule.adapter,
+    format,
+    first: firsts.get(members[0]!)!,
+    rows: members.map((r) => rows[r]!),
+    mostSlots: Math.max(...members.map((r) => slotsOf(rows[r]!))),
+    tokens: members.flatMap((r) => {
+      const row = rows[r]!, from = ruleFromOf(row), view = views.get(r)!;
+      return Array.from(
+        { length: row.length - from },
+        (_, i) => ({ token: row.start + from + i, view }),
+      );
+    }),
   };
+}
+
+/** Most slots that a rule of the row chooses. */
+function roomOf(row: AttentionRow): number {
+  const { budget, sinks, window } = row.rule!;
+  return Math.min(slotsOf(row), Math.max(budget, sinks + Math.max(1, window)));
+}
+
+function putView(
+  stage: Stage,
+  pool: GpuKvPool,
+  row: AttentionRow,
+  { row: at, from, first }: { readonly row: number; readonly from: number; readonly first: number },
+): number {
+  const format = row.encoded?.format ?? "f32";
+  const { budget = 0, sinks = 0, window = 0 } = row.rule ?? {};
+  const word = (count: number) => Math.min(count, 0xffffffff);
+  return stage.data.put(Uint32Array.of(
+    at,
+    formCodes[format],
+    pool.slotsPerPage(format),
+    putGroups(stage, pool, row),
+    from,
+    first,
+    word(budget),
+    word(sinks),
+    word(window),
+    row.sight === undefined ? 0 : putSight(stage, row, slotsOf(row)),
+  ));
 }
 
 function ruleFromOf(row: AttentionRow): number {

@@ -6,7 +6,13 @@ import { createEngine, type Engine } from "../../../runtime/engine/engine.ts";
 import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
 import { listPolicies } from "../../../runtime/kv/policies/mod.ts";
 import type { KvPolicy } from "../../../runtime/kv/policy.ts";
-import { greedySampling, type KvChoice, seedFrom, type TokenId } from "../../../runtime/mod.ts";
+import {
+  createRng,
+  greedySampling,
+  type KvChoice,
+  seedFrom,
+  type TokenId,
+} from "../../../runtime/mod.ts";
 import { loadDecoder } from "../../../runtime/models/mod.ts";
 import { createTestGpuBackend, testWithGpu } from "../../_webgpu.ts";
 import { hashedWeights, llamaShapes, tinyConfig } from "../../fakes/hashed_weights.ts";
@@ -21,7 +27,7 @@ function open(backend: Backend): Engine {
   const decoder = loadDecoder(config, hashedWeights(llamaShapes(config)), backend);
   const loaded = fakeAdapters(config, backend);
   const executor = createLocalExecutor(decoder, backend, {
-    pages: 30,
+    pages: 120,
     pageSize: 8,
     contextLength: 64,
     adapters: loaded.flatMap(({ adapter }) => adapter ?? []),
@@ -56,6 +62,34 @@ async function sample(engine: Engine, kv: KvChoice): Promise<TokenId[]> {
     tokens.push(token);
   }
   return tokens;
+}
+
+/** Logits under the same forks, truncations and neighbours in any engine. */
+async function walk(engine: Engine, kv: KvChoice): Promise<Float32Array[]> {
+  const rng = createRng(seedFrom(11)), int = (below: number) => Math.floor(rng.next() * below);
+  // Token i of a sequence is text[first + i]; forks go on with another first, so none comes twice.
+  const start = (first: number) => ({
+    first,
+    session: engine.session(text.slice(first, 12 + int(9)), {
+      rollback: 3,
+      scope: testScope({ kv }),
+    }),
+  });
+  const live = [start(0), start(4)];
+  const rows: Float32Array[] = [];
+  for (let turn = 0; turn < 12; turn++) {
+    const { session, first } = live[turn % live.length]!, action = int(4);
+    if (action === 0 && live.length < 4) live.push({ first: first + 1, session: session.fork() });
+    if (action === 1) session.truncate(Math.max(session.committed, session.length - int(3)));
+    const next = first + session.length;
+    session.append(text.slice(next, next + 1 + int(6)));
+    const asked = live.filter(() => int(3) > 0);
+    const answers = await Promise.all(asked.map(({ session }) => session.logits({ last: 2 })));
+    rows.push(...answers.flat());
+    engine.checkPages();
+  }
+  for (const { session } of live) session[Symbol.dispose]();
+  return rows;
 }
 
 /** Small enough that something happens in sequences of 40 tokens; a policy takes those it knows. */
@@ -113,6 +147,8 @@ for (const policy of listPolicies()) {
       assertEquals(one.usage, two.usage, label);
       if (!policy.lossless) assert(distance(full.rows, two.rows) > 1e-4, `${label} did nothing`);
       assertEquals(await sample(gpu, choice), await sample(cpu, choice), label);
+      const moved = distance(await walk(gpu, choice), await walk(cpu, choice));
+      assert(moved < 1e-4, `${label}, with forks and truncations: ${moved}`);
     }
     gpu.checkPages();
   });

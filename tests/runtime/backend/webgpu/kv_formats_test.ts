@@ -140,6 +140,15 @@ async function attend(
   const rows = [row(0, { ...plain, ...extra, signals }), row(4, { signals: [] }), row(8, plain)];
   using y = owned.record((ops) => ops.attention(q, pool, 0, rows, { scale: 0.3, signals: [] }));
   const out = [await owned.read(y)];
+  // Every row alone gives the same bits as in their company.
+  for (const [r, one] of rows.entries()) {
+    using alone = owned.record((ops) =>
+      ops.attention(q, pool, 0, [{ ...one, signals: [] }], { scale: 0.3, signals: [] })
+    );
+    const part = (values: Float32Array) =>
+      values.subarray(4 * r * heads * headDim, 4 * (r + 1) * heads * headDim);
+    assertEquals(part(await owned.read(alone)), part(out[0]!));
+  }
   for (const name of signals) {
     out.push(await pool.readSignal(name, 0, 1, upTo(24, 576)));
     if (format === "f32") continue;
