@@ -80,6 +80,7 @@ Deno.test("createLocalExecutor() says what the engine has to know", async () => 
     support: fullKvSupport,
     slotsPerPage: { int8: 8, int4: 12, kivi4: 0 },
     heads: 4,
+    steps: { stepTokens: 64, chunkTokens: 32 },
     adapters: [],
     backend: "cpu",
     vocab: 50,
