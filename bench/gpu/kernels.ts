@@ -1,5 +1,10 @@
 /** Bandwidth of the device, and what single kernels make of it. */
-import { createGpuBackend, type Gpu, type GpuBackend } from "../../runtime/backend/webgpu/mod.ts";
+import {
+  createGpuBackend,
+  type Gpu,
+  type GpuBackend,
+  type GpuBackendOptions,
+} from "../../runtime/backend/webgpu/mod.ts";
 import type { Ops, Tensor } from "../../runtime/backend/backend.ts";
 import { type Report, round, summary } from "../_report.ts";
 import { type MatrixType, randomMatrix } from "./random_weights.ts";
@@ -48,44 +53,80 @@ export async function benchGpuKernels(
 ): Promise<void> {
   for (const [rows, cols] of sizes.matrices) {
     for (const type of ["f16", "q8", "q4"] as const) {
-      using backend = createGpuBackend(gpu);
-      const bytes = rows * cols * weightBits[type] / 8;
-      // Enough matrices that none stays in a cache.
-      const count = Math.max(1, Math.min(16, Math.ceil(sizes.copyBytes / bytes)));
-      const weights = Array.from(
-        { length: count },
-        (_, i) => randomMatrix(backend, `w${i}`, [rows, cols], type),
+      // Once as they are, and once as they would be without subgroups and tiles.
+      await benchLinear(
+        gpu,
+        timer,
+        { rows, cols, type, tokens: sizes.tokens },
+        sizes,
+        copyGBs,
+        report,
       );
-      for (const tokens of sizes.tokens) {
-        using x = backend.tensor(
-          "x",
-          [tokens, cols],
-          "f32",
-          new Float32Array(tokens * cols).fill(1),
-        );
-        const run = (ops: Ops) => weights.map((weight) => ops.linear(x, weight));
-        const { times: each, kernel } = await timeOf(backend, timer, run, sizes.repeats);
-        const { median, p90, runs } = summary(each.map((s) => s * 1e6 / count));
-        report({
-          name: "gpu linear",
-          kernel,
-          outputs: rows,
-          inputs: cols,
-          weights: type,
-          tokens,
-          median_us: median,
-          p90_us: p90,
-          runs,
-          gb_per_s: round(bytes / median / 1e3),
-          share_of_copy_bandwidth: round(bytes / median / 1e3 / copyGBs),
-          gflop_per_s: round(2 * rows * cols * tokens / median / 1e3),
-        });
-      }
+      const changed = sizes.tokens.filter((tokens) => tokens === 1 || tokens >= 32);
+      const plain = { rows, cols, type, tokens: changed, options: PLAIN };
+      await benchLinear(gpu, timer, plain, sizes, copyGBs, report);
     }
   }
   for (const context of sizes.contexts) {
-    await benchAttention(gpu, timer, { context, queries: 1 }, sizes, report);
-    await benchAttention(gpu, timer, { context, queries: sizes.queries }, sizes, report);
+    for (const queries of [1, sizes.queries]) {
+      for (const options of [{}, PLAIN, { kv: "f16" } as const]) {
+        if ("kv" in options && !gpu.info.features.includes("shader-f16")) continue;
+        if (options === PLAIN && queries > 1 && context > 4096) continue; // takes minutes
+        await benchAttention(gpu, timer, { context, queries, options }, sizes, report);
+      }
+    }
+  }
+}
+
+const PLAIN: GpuBackendOptions = { subgroups: false, tilesFrom: Infinity };
+
+/** Products of one matrix with some numbers of tokens. */
+async function benchLinear(
+  gpu: Gpu,
+  timer: Timer,
+  { rows, cols, type, tokens: all, options = {} }: {
+    readonly rows: number;
+    readonly cols: number;
+    readonly type: MatrixType;
+    readonly tokens: readonly number[];
+    readonly options?: GpuBackendOptions;
+  },
+  sizes: KernelSizes,
+  copyGBs: number,
+  report: Report,
+): Promise<void> {
+  using backend = createGpuBackend(gpu, options);
+  const bytes = rows * cols * weightBits[type] / 8;
+  // Enough matrices that none stays in a cache.
+  const count = Math.max(1, Math.min(16, Math.ceil(sizes.copyBytes / bytes)));
+  const weights = Array.from(
+    { length: count },
+    (_, i) => randomMatrix(backend, `w${i}`, [rows, cols], type),
+  );
+  for (const tokens of all) {
+    using x = backend.tensor(
+      "x",
+      [tokens, cols],
+      "f32",
+      new Float32Array(tokens * cols).fill(1),
+    );
+    const run = (ops: Ops) => weights.map((weight) => ops.linear(x, weight));
+    const { times: each, kernel } = await timeOf(backend, timer, run, sizes.repeats);
+    const { median, p90, runs } = summary(each.map((s) => s * 1e6 / count));
+    report({
+      name: "gpu linear",
+      kernel,
+      outputs: rows,
+      inputs: cols,
+      weights: type,
+      tokens,
+      median_us: median,
+      p90_us: p90,
+      runs,
+      gb_per_s: round(bytes / median / 1e3),
+      share_of_copy_bandwidth: round(bytes / median / 1e3 / copyGBs),
+      gflop_per_s: round(2 * rows * cols * tokens / median / 1e3),
+    });
   }
 }
 
@@ -93,11 +134,15 @@ export async function benchGpuKernels(
 async function benchAttention(
   gpu: Gpu,
   timer: Timer,
-  { context, queries }: { readonly context: number; readonly queries: number },
+  { context, queries, options }: {
+    readonly context: number;
+    readonly queries: number;
+    readonly options: GpuBackendOptions;
+  },
   { repeats }: KernelSizes,
   report: Report,
 ): Promise<void> {
-  using backend = createGpuBackend(gpu);
+  using backend = createGpuBackend(gpu, options);
   const layout = { layers: 1, kvHeads: 8, headDim: 64, pageSize: 16 }, heads = 32;
   using pool = backend.kvPool(layout, context / 16);
   using q = backend.tensor("q", [queries, heads * layout.headDim], "f32");
@@ -108,12 +153,14 @@ async function benchAttention(
   const { times, kernel } = await timeOf(backend, timer, run, repeats);
   const { median, p90, runs } = summary(times.map((s) => s * 1e6));
   const seen = queries * context - queries * (queries - 1) / 2;
-  const bytes = 2 * 4 * context * layout.kvHeads * layout.headDim;
+  const { kv = "f32" } = options;
+  const bytes = 2 * (kv === "f16" ? 2 : 4) * context * layout.kvHeads * layout.headDim;
   report({
     name: "gpu attention",
     kernel,
     context,
     queries,
+    kv,
     heads,
     kv_heads: layout.kvHeads,
     median_us: median,

@@ -14,7 +14,9 @@ import type { Slice } from "./tensor.ts";
 /** Slots that are taken at a time; as in the kernels. */
 export const PART = 64;
 /** Parts from which on they are spread over workgroups. */
-export const SPLIT_FROM = 8;
+const SPLIT_FROM = 8;
+/** Most workgroups to spread them over: beyond, queries alone fill a device, and parts would take memory. */
+const SPLIT_MOST = 2 ** 17;
 /** Queries of a tile; as in attention_tile.wgsl. */
 const TILE = 8;
 /** Rows are tiled from this share of the tokens on from which products are. */
@@ -43,6 +45,11 @@ interface Plan {
   readonly others: number;
   /** Most slots that one of the others counts. */
   readonly mostSlots: number;
+}
+
+/** Whether each part of the slots of so many queries gets a workgroup of its own. It changes no result. */
+export function spreads(queries: number, parts: number): boolean {
+  return parts >= SPLIT_FROM && queries * parts <= SPLIT_MOST;
 }
 
 const plans = new WeakMap<RowTable, Plan>();
@@ -123,7 +130,7 @@ function attendOthers(
   const { headDim } = pool.layout;
   // Room by powers of two, so that a growing sequence keeps its bind groups for long.
   const parts = 2 ** Math.ceil(Math.log2(Math.max(1, Math.ceil(mostSlots / PART))));
-  const splits = parts >= SPLIT_FROM;
+  const splits = spreads(others * heads, parts);
   const out = splits ? stage.slice("attention", [others, heads, parts, headDim]) : y;
   const outStats = splits ? stage.slice("attention", [others, heads, parts, 2]) : stats;
   stage.dispatch(

@@ -6,7 +6,7 @@ import * as kernels from "../../../shaders/mod.ts";
 import { ShapeError } from "../../errors.ts";
 import type { KvSignal } from "../../kv/policy.ts";
 import { matrix } from "../cpu/tensor.ts";
-import { PART, SPLIT_FROM } from "./attend.ts";
+import { PART, spreads } from "./attend.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
 import { pageBounds } from "./page_bounds.ts";
@@ -134,7 +134,7 @@ export function attentionRead(
 ): void {
   const { kvHeads, headDim, pageSize } = pool.layout, { count } = table;
   const parts = 2 ** Math.ceil(Math.log2(Math.max(1, Math.ceil(table.mostRead / PART))));
-  const splits = parts >= SPLIT_FROM;
+  const splits = spreads(count * heads, parts);
   const out = splits ? all(stage.slice("attention", [count, heads, parts, headDim])) : y;
   const outStats = splits ? all(stage.slice("attention", [count, heads, parts, 2])) : stats;
   stage.dispatch(

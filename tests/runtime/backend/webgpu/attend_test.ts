@@ -2,6 +2,7 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionRow, Backend } from "../../../../runtime/backend/backend.ts";
 import { createCpuBackend } from "../../../../runtime/backend/cpu/mod.ts";
+import { spreads } from "../../../../runtime/backend/webgpu/attend.ts";
 import type { GpuBackend } from "../../../../runtime/backend/webgpu/mod.ts";
 import type { KvGranularity } from "../../../../runtime/kv/policy.ts";
 import { permutation, randomMatrix, randomOf } from "../../../conformance/_backend_reference.ts";
@@ -197,4 +198,9 @@ testWithGpu("tiles of attention never see slots that nobody counts, not even NaN
   }));
   assertEquals(results[1], results[0]);
   assertEquals(results[0]!.every(Number.isFinite), true);
+});
+
+Deno.test("spreads() parts of long rows, unless queries alone are many", () => {
+  assertEquals([spreads(32, 7), spreads(32, 8), spreads(32, 512)], [false, true, true]);
+  assertEquals([spreads(64 * 32, 64), spreads(65 * 32, 64)], [true, false]);
 });
