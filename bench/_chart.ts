@@ -24,6 +24,9 @@ export interface Axis {
   readonly max?: number;
 }
 
+/** Without a browser ECharts guesses widths of names, and too small ones. */
+const legendBase = { top: 34, itemGap: 32 };
+const legendHeight = (names: number) => 44 * Math.ceil(names / 4);
 const text = { fontFamily: "system-ui, sans-serif" };
 const isInterval = (y: number | Interval): y is Interval => typeof y === "object";
 
@@ -42,6 +45,7 @@ function whiskers(
   name: string,
   data: readonly (readonly [number, number, number])[],
   horizontal: boolean,
+  texts: readonly string[] = [],
 ): SeriesOption {
   return {
     type: "custom",
@@ -50,7 +54,7 @@ function whiskers(
     z: 10,
     silent: true,
     encode: horizontal ? { x: [1, 2], y: 0 } : { x: 0, y: [1, 2] },
-    renderItem: (_, api) => {
+    renderItem: ({ dataIndex }, api) => {
       const place = Number(api.value(0));
       const at = (value: number) => api.coord(horizontal ? [value, place] : [place, value]);
       const [a = [0, 0], b = [0, 0]] = [1, 2].map((i) => at(Number(api.value(i))));
@@ -63,7 +67,9 @@ function whiskers(
       const caps = horizontal
         ? [line(ax, ay - 4, ax, ay + 4), line(bx, by - 4, bx, by + 4)]
         : [line(ax - 3, ay, ax + 3, ay), line(bx - 3, by, bx + 3, by)];
-      return { type: "group", children: [line(ax, ay, bx, by), ...caps] };
+      const style = { text: texts[dataIndex] ?? "", x: bx + 6, y: by - 5, font: "10px sans-serif" };
+      const value = { type: "text" as const, style };
+      return { type: "group", children: [line(ax, ay, bx, by), ...caps, value] };
     },
   };
 }
@@ -103,8 +109,8 @@ export function lineChart(
   return render(
     {
       title: { text: title, left: "center" },
-      legend: { top: 34, type: "plain", data: curves.map(({ name }) => name) },
-      grid: { left: 70, right: 30, top: 60 + 22 * Math.ceil(curves.length / 5), bottom: 60 },
+      legend: { ...legendBase, data: curves.map(({ name }) => name) },
+      grid: { left: 70, right: 30, top: 38 + legendHeight(curves.length), bottom: 60 },
       xAxis: axisOption(x, 30),
       yAxis: axisOption(y, 48),
       series,
@@ -131,7 +137,7 @@ export function barChart(
   },
 ): string {
   const perLabel = 16 * series.length + 12;
-  const legend = 22 * Math.ceil(series.length / 4);
+  const legend = legendHeight(series.length);
   const bars = series.map(({ name, bars }, i): SeriesOption => ({
     type: "bar",
     name,
@@ -141,13 +147,6 @@ export function barChart(
     ...(i === 0 && reference !== undefined
       ? { markLine: { symbol: "none", data: [{ xAxis: reference }], label: { show: false } } }
       : {}),
-    label: {
-      show: true,
-      position: "right",
-      distance: 14,
-      fontSize: 10,
-      formatter: ({ dataIndex }) => `${bars[dataIndex]?.mean ?? ""}`,
-    },
   }));
   // A whisker's place is its bar's: groups are centred on whole numbers, bars are 15 pixels apart.
   const spans = series.flatMap(({ bars }, s) =>
@@ -156,19 +155,20 @@ export function barChart(
       return bar === undefined ? [] : [[i + shift, bar.low, bar.high] as const];
     })
   );
+  const means = series.flatMap(({ bars }) => bars.flatMap((bar) => bar ? [`${bar.mean}`] : []));
   return render(
     {
       title: { text: title, left: "center" },
-      legend: { top: 34, data: series.map(({ name }) => name) },
-      grid: { left: 220, right: 60, top: 46 + legend, bottom: 50 },
+      legend: { ...legendBase, data: series.map(({ name }) => name) },
+      grid: { left: 220, right: 60, top: 24 + legend, bottom: 50 },
       xAxis: axisOption(value, 28),
       yAxis: [
         { type: "category", data: [...labels], inverse: true, axisTick: { show: false } },
         { type: "value", min: -0.5, max: labels.length - 0.5, inverse: true, show: false },
       ],
-      series: [...bars, { ...whiskers("", spans, true), yAxisIndex: 1 } as SeriesOption],
+      series: [...bars, { ...whiskers("", spans, true, means), yAxisIndex: 1 } as SeriesOption],
     },
     width,
-    98 + legend + labels.length * perLabel,
+    76 + legend + labels.length * perLabel,
   );
 }

@@ -89,7 +89,7 @@ export class Ensemble implements Disposable {
   #place: Place;
   #pending: Pending[] = [];
   #reason: "stop" | "length" | undefined;
-  /** Decided tokens that were not their proposer's to decide; only counted where there is a gate. */
+  /** Decided tokens that were not the proposer's alone to decide; where there is a gate. */
   deferrals = 0;
 
   constructor(options: EnsembleOptions) {

@@ -212,10 +212,11 @@ async function serve(
 type Column = readonly [string, readonly { label: string; summary: CurveSummary }[]];
 
 function plot({ large, small, count }: Bench, [, all]: Column): string {
+  const worst = Math.min(...all.flatMap(({ summary: { points } }) => points[0]!.quality.low));
   return lineChart({
     title: `Deferral from ${small.info.id} to ${large.info.id}, ${count} instances of each task`,
     x: { name: "share of prompts deferred", min: 0, max: 1 },
-    y: { name: "right answers" },
+    y: { name: "right answers", min: Math.floor(20 * worst) / 20, max: 1 },
     curves: all.map(({ label, summary }, i) => ({
       name: label,
       dashed: label === "random" || label === "oracle",
