@@ -1,12 +1,14 @@
 /**
  * What a JSON Schema costs in tokens/s on the embedded model, against sampling without a constraint.
  *
- *     deno run -A bench/strategies/json_cost_bench.ts     # this alone; `deno task bench strategies` has it
+ *     deno run -A bench/strategies/json_cost_bench.ts [THREADS...]   # alone; also in `deno task bench strategies`
  *
  * Every round decodes the same held-out prompts once in each way: a few prompts in all ways, whose order
- * turns, then the next few. Costs are ratios within a round. The model computes in a Worker, as the
- * gateway has it.
+ * turns, then the next few. Costs are ratios for the same prompts in a round, medians with the interval
+ * of the signs, of time and of processor time; the latter means something with one thread only, since threads that wait for each other spin. The model computes in
+ * a Worker, as the gateway has it.
  */
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { testSamples } from "../../models/evaluate.ts";
 import { EVALUATION } from "../../models/recipe/tasks/mod.ts";
@@ -25,8 +27,7 @@ import { createReport, type Report, round, summary } from "../_report.ts";
 const prompts = 16;
 const maxTokens = 64;
 const warmUp = 3;
-const runs = 17;
-const threads = Math.min(2, navigator.hardwareConcurrency);
+const runs = 11;
 
 const text = { type: "string" };
 const schema = {
@@ -66,15 +67,20 @@ const ways: readonly Way[] = [
 ];
 const reference = ways.findIndex(({ label }) => label === "sample");
 
-/** What one round of a way came to. */
+/** What a few prompts came to in one way. */
 interface Outcome {
   readonly tokens: number;
   readonly checks: number;
   readonly ms: number;
+  readonly cpuMs: number;
 }
 
-/** One stream, and four at once. */
-export async function benchJsonCost(report: Report): Promise<void> {
+/** One stream, and four at once, on so many threads. */
+export async function benchJsonCost(report: Report, threadCounts = [1, 2]): Promise<void> {
+  for (const threads of threadCounts) await benchThreads(report, threads);
+}
+
+async function benchThreads(report: Report, threads: number): Promise<void> {
   await using loaded = await loadModel(
     fileURLToPath(new URL("../../models/decant-tiny", import.meta.url)),
     {
@@ -97,32 +103,29 @@ export async function benchJsonCost(report: Report): Promise<void> {
       const constraint = way.constraint && constraints[way.constraint];
       return decodeAll(loaded, group, { way, constraint, streams });
     });
-    for (const [i, way] of ways.entries()) report(lineOf(way, streams, outcomes, i));
+    for (const [i, way] of ways.entries()) {
+      report({ ...lineOf(way, outcomes, i), streams, threads });
+    }
   }
 }
 
-/** Per way, its rounds. */
+/** Per way, what every group of prompts came to in every round. */
 async function measure(
   samples: readonly Sample[],
   streams: number,
   decode: (way: Way, group: readonly Sample[]) => Promise<Outcome>,
 ): Promise<Outcome[][]> {
   const outcomes = ways.map((): Outcome[] => []);
-  const size = 2 * streams;
+  const size = Math.max(2, streams);
   let turn = 0;
   for (let run = 0; run < warmUp + runs; run++) {
-    const round = ways.map(() => ({ tokens: 0, checks: 0, ms: 0 }));
     for (let from = 0; from < samples.length; from += size, turn++) {
       for (let k = 0; k < ways.length; k++) {
         const i = (turn + k) % ways.length;
-        const { tokens, checks, ms } = await decode(ways[i]!, samples.slice(from, from + size));
-        const sum = round[i]!;
-        sum.tokens += tokens;
-        sum.checks += checks;
-        sum.ms += ms;
+        const outcome = await decode(ways[i]!, samples.slice(from, from + size));
+        if (run >= warmUp) outcomes[i]!.push(outcome);
       }
     }
-    if (run >= warmUp) round.forEach((sum, i) => outcomes[i]!.push(sum));
   }
   return outcomes;
 }
@@ -140,7 +143,7 @@ async function decodeAll(
   decoding: Decoding,
 ): Promise<Outcome> {
   let tokens = 0, checks = 0;
-  const begin = performance.now();
+  const begin = performance.now(), cpu = process.cpuUsage();
   const waiting = [...samples.entries()];
   await Promise.all(Array.from({ length: decoding.streams }, async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
@@ -150,14 +153,16 @@ async function decodeAll(
       checks += found.checks;
     }
   }));
-  return { tokens, checks, ms: performance.now() - begin };
+  const ms = performance.now() - begin;
+  const { user, system } = process.cpuUsage(cpu);
+  return { tokens, checks, ms, cpuMs: (user + system) / 1000 };
 }
 
 async function decodeOne(
   { engine }: LoadedModel,
   prompt: Sample["messages"][number],
   { way, constraint, seed }: Decoding & { readonly seed: number },
-): Promise<Omit<Outcome, "ms">> {
+): Promise<Pick<Outcome, "tokens" | "checks">> {
   const sampling = { ...greedySampling, temperature: 1, seed: seedFrom(seed) };
   if (way.strategy === undefined) {
     using session = engine.session([prompt]);
@@ -195,28 +200,33 @@ async function decodeOne(
 
 function lineOf(
   way: Way,
-  streams: number,
   outcomes: readonly (readonly Outcome[])[],
   index: number,
 ): Record<string, unknown> {
   const own = outcomes[index]!, plain = outcomes[reference]!;
-  const [{ tokens, checks }] = own as [Outcome];
-  const speedOf = (outcome: Outcome) => outcome.tokens / outcome.ms;
-  const costs = own.map((outcome, i) => 100 * (1 - speedOf(outcome) / speedOf(plain[i]!)));
+  const sum = (count: (outcome: Outcome) => number) =>
+    own.reduce((total, outcome) => total + count(outcome), 0);
+  const speedOf = ({ tokens, ms }: Outcome) => tokens / ms;
+  const cpuOf = ({ tokens, cpuMs }: Outcome) => cpuMs / tokens;
+  const percent = (ratio: (own: Outcome, plain: Outcome) => number) =>
+    index === reference
+      ? null
+      : medianInterval(own.map((outcome, i) => 100 * (ratio(outcome, plain[i]!) - 1)));
   return {
     name: "strategies/awrs-json-cost",
     way: way.label,
-    streams,
     model: "decant-tiny",
     backend: "wasm",
-    threads,
     prompts,
-    output_tokens: tokens,
+    output_tokens: sum(({ tokens }) => tokens) / runs,
     warm_up: warmUp,
     tokens_per_s: summary(own.map((outcome) => 1000 * speedOf(outcome))),
     us_per_token: summary(own.map((outcome) => 1000 / speedOf(outcome))),
-    cost_percent: index === reference ? null : medianInterval(costs),
-    checks_per_token: round(checks / tokens),
+    cpu_us_per_token: summary(own.map((outcome) => 1000 * cpuOf(outcome))),
+    // Of tokens/s, what is lost; of processor time, what is added.
+    cost_percent: percent((a, b) => 2 - speedOf(a) / speedOf(b)),
+    cpu_cost_percent: percent((a, b) => cpuOf(a) / cpuOf(b)),
+    checks_per_token: round(sum(({ checks }) => checks) / sum(({ tokens }) => tokens)),
   };
 }
 
@@ -244,7 +254,7 @@ function medianInterval(values: readonly number[]) {
 if (import.meta.main) {
   const environment = await readEnvironment();
   const { report, lines } = createReport(environment);
-  await benchJsonCost(report);
+  await benchJsonCost(report, Deno.args.length > 0 ? Deno.args.map(Number) : undefined);
   await writeResult(environment, "json-cost", "jsonl", lines.join("\n") + "\n");
   Deno.exit(0);
 }
