@@ -93,7 +93,9 @@ function write(
 ): ReadTable | undefined {
   const kinds = kindsOf(rows, layer);
   const firsts = new Map(kinds.flatMap(({ firsts }) => [...firsts]));
-  const room = 1 + Math.max(0, ...[...firsts.keys()].map((r) => roomOf(rows[r]!)));
+  const chosen = Math.max(0, ...[...firsts.keys()].map((r) => roomOf(rows[r]!)));
+  // By powers of two, so that a growing sequence keeps its bind groups for long.
+  const room = 1 + 2 ** Math.ceil(Math.log2(Math.max(1, chosen)));
   const views = new Map<number, number>();
   const tokens: { readonly token: number; readonly view: number }[] = [];
   let mostRead = 0, mostSlots = 0;
@@ -102,7 +104,7 @@ function write(
     if (isPlain && first === undefined) continue;
     const from = first === undefined ? row.length : ruleFromOf(row), slots = slotsOf(row);
     mostSlots = Math.max(mostSlots, slots);
-    mostRead = Math.max(mostRead, from > 0 ? slots : room - 1);
+    mostRead = Math.max(mostRead, from > 0 ? slots : chosen);
     const view = putView(stage, pool, row, { row: table.rows + 6 * r, from, first: first ?? 0 });
     views.set(r, view);
     // Tokens that read everything from f32 slots are anybody's.
