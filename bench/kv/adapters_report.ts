@@ -34,23 +34,37 @@ const rows = points.map((point) => {
 const report = { date: new Date().toISOString().slice(0, 10), model: "decant-tiny", rows };
 await Deno.writeTextFile(`${values.out}.json`, JSON.stringify(report, undefined, 1) + "\n");
 
-const tasks = [...new Set(rows.map(({ task }) => task))];
-const percent = (share: number) => (100 * share).toFixed(0);
-const lines = [...Map.groupBy(rows, ({ adapter, policy }) => `${adapter} | ${policy}`)].map(
-  ([name, own]) => {
-    const cells = tasks.map((task) => {
-      const row = own.find((one) => one.task === task);
-      if (row === undefined) return "";
-      if (task === "story") return `x ${row.value.toFixed(3)}`;
-      const kept = row.kept < 1 ? `, ${percent(row.kept)} kept` : "";
-      return `${percent(row.value)} (${percent(row.low)} to ${percent(row.high)}${kept})`;
+const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+
+/** A table per method: tasks down, the full cache and then its adapters across. */
+for (const method of ["nats", "tokenbutler", "attention-predictor", "sepllm"]) {
+  const own = rows.filter(({ policy }) => policy.startsWith(method));
+  if (own.length === 0) continue;
+  const columns = [...new Set(own.map(({ adapter, policy }) => `${adapter} | ${policy}`))];
+  const controls = ["none | full", ...method === "nats" ? ["none | streaming"] : []];
+  const all = [...controls, ...columns];
+  const tasks = [...new Set(own.map(({ task }) => task))];
+  const lines = tasks.map((task) => {
+    const cells = all.map((column) => {
+      const row = rows.find((one) =>
+        one.task === task && `${one.adapter} | ${one.policy}` === column
+      );
+      return row === undefined ? "" : cell(row);
     });
-    return `| ${name} | ${cells.join(" | ")} |`;
-  },
-);
-// deno-lint-ignore no-console
-console.log([
-  `| adapter | policy | ${tasks.join(" | ")} |`,
-  `| --- | --- | ${tasks.map(() => "---").join(" | ")} |`,
-  ...lines,
-].join("\n"));
+    return `| ${task} | ${cells.join(" | ")} |`;
+  });
+  const titles = all.map((column) => column.replace("none | ", "").replace(` | ${method}`, ""));
+  // deno-lint-ignore no-console
+  console.log([
+    `\n${method}\n`,
+    `| task | ${titles.map((title) => title.replace(" | ", ", ")).join(" | ")} |`,
+    `| --- | ${all.map(() => "--:").join(" | ")} |`,
+    ...lines,
+  ].join("\n"));
+}
+
+function cell({ task, value, low, high, kept }: (typeof rows)[number]): string {
+  const share = kept < 1 ? `, ${percent(kept)} kept` : "";
+  if (task === "story") return `x ${value.toFixed(3)}${share}`;
+  return `${percent(value)} (${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)}${share})`;
+}
