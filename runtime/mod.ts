@@ -18,10 +18,7 @@ export {
   type ConstraintCompiler,
   createConstraintCompiler,
 } from "./constraints/compiler.ts";
-export {
-  type ConstraintLimits,
-  constraintLimits,
-} from "./constraints/spec.ts";
+export { type ConstraintLimits, constraintLimits } from "./constraints/spec.ts";
 export type { ConstraintKind, ConstraintSpec } from "./constraint_spec.ts";
 export { grammarConstraint } from "./constraints/grammar/mod.ts";
 export { jsonSchemaConstraint } from "./constraints/json/mod.ts";

@@ -115,7 +115,7 @@ testWithGpu(
     assertStringIncludes(answer.choices[0].message.content, "85");
     const other = await call(gateway, chat, ask({ decoding: { kv_policy: { name: "int8" } } }));
     assertStringIncludes(await other.text(), "int8");
-  assertEquals(other.status, 400);
+    assertEquals(other.status, 400);
     const kept = await call(gateway, chat, ask({ decoding: { kv_policy: { name: "streaming" } } }));
     assertEquals(kept.status, 200);
     await kept.body?.cancel();
