@@ -16,7 +16,7 @@ export interface Masker {
 
 /** Tokens that may come next. */
 export interface TokenMask {
-  /** One bit per token, a new array. */
+  /** One bit per token; not to be changed. */
   readonly bits: Uint32Array;
   /** Nothing may come: complete, or a dead end. */
   readonly isEmpty: boolean;
@@ -49,9 +49,12 @@ export function createMasker(constraint: Constraint, vocab: Vocab, ignoreStop: b
     }
   }
 
+  /** Inside a text the state often stays what it was. */
+  let latest: { readonly state: unknown; readonly mask: TokenMask } | undefined;
   return {
     start: () => constraint.start(),
     mask(state) {
+      if (latest !== undefined && latest.state === state) return latest.mask;
       const bits = new Uint32Array(words);
       fill(state, bits);
       const isComplete = constraint.accepting(state);
@@ -59,7 +62,9 @@ export function createMasker(constraint: Constraint, vocab: Vocab, ignoreStop: b
         if (isComplete && !ignoreStop) set(bits, token);
         else clear(bits, token);
       }
-      return { bits, isEmpty: bits.every((word) => word === 0), isComplete };
+      const mask = { bits, isEmpty: bits.every((word) => word === 0), isComplete };
+      latest = { state, mask };
+      return mask;
     },
     advance(state, token) {
       const next = advance(constraint, state, token);
