@@ -23,9 +23,9 @@ code { font-family: ui-monospace, monospace; font-size: 0.9em; }
 pre { margin: 0; padding: 1rem; overflow-x: auto; background: var(--soft);
   border: 1px solid var(--line); border-radius: 0.5rem; }
 form { display: grid; gap: 0.75rem; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); }
-label { display: grid; gap: 0.2rem; font-size: 0.85rem; }
+label { display: grid; gap: 0.2rem; font-size: 0.85rem; min-width: 0; }
 label.wide { grid-column: 1 / -1; }
-input, select, textarea, button { font: inherit; color: inherit; padding: 0.4rem 0.5rem;
+input, select, textarea, button { min-width: 0; font: inherit; color: inherit; padding: 0.4rem 0.5rem;
   background: var(--soft); border: 1px solid var(--line); border-radius: 0.35rem; }
 textarea { min-height: 5rem; resize: vertical; }
 select option { color: CanvasText; background: Canvas; }

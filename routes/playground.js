@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const at = (id) => document.getElementById(id);
-  const strategies = new Map();
+  const strategies = new Map(), policies = new Map();
   let running;
 
   const headers = () => {
@@ -27,14 +27,36 @@
     }));
   };
 
-  // A strategy's parameters and defaults, as the header would give them.
-  const showParams = () => {
-    const properties = strategies.get(at("strategy").value)?.params.properties ?? {};
-    const parts = Object.entries(properties).map(([name, { default: value }]) =>
+  // The parameters and defaults of what is chosen, as the header would give them.
+  const showParams = (entry, field) => {
+    const parts = Object.entries(entry?.params.properties ?? {}).map(([name, { default: value }]) =>
       value === undefined ? name : `${name}=${value}`
     );
-    at("params").placeholder = parts.join(";");
-    at("params").value = "";
+    at(field).placeholder = parts.join(";");
+    at(field).value = "";
+  };
+  const showStrategy = () => showParams(strategies.get(at("strategy").value), "params");
+  const showPolicy = () => showParams(policies.get(at("kv").value), "kv-params");
+
+  // Policies that the model can run.
+  const showPolicies = () => {
+    const model = at("model").value, before = at("kv").value;
+    const usable = [...policies.values()].filter(({ models }) => models.includes(model));
+    const chosen = usable.find(({ name }) => name === before) ?? usable.find((one) => one.default);
+    fill(at("kv"), usable.map(({ name }) => name), chosen?.name);
+    showPolicy();
+  };
+
+  const examples = {
+    ["json_schema"]:
+      '{"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}',
+    regex: "[0-9]{1,4}",
+  };
+  const showConstraint = () => {
+    const kind = at("kind").value;
+    at("constraint-field").hidden = !(kind in examples);
+    at("constraint-label").textContent = kind === "regex" ? "Regular expression" : "JSON Schema";
+    at("constraint").value = examples[kind] ?? "";
   };
 
   const load = async () => {
@@ -44,7 +66,9 @@
       const list = await get("/v1/strategies");
       for (const strategy of list) strategies.set(strategy.name, strategy);
       fill(at("strategy"), list.map(({ name }) => name), list.find((s) => s.default)?.name);
-      showParams();
+      showStrategy();
+      for (const policy of await get("/v1/kv-policies")) policies.set(policy.name, policy);
+      showPolicies();
     } catch (error) {
       at("error").textContent = error.message;
     }
@@ -71,6 +95,26 @@
     }
   }
 
+  const parsed = (text, what) => {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new Error(`${what} is not JSON: ${error.message}`);
+    }
+  };
+
+  // As a field of the body: OpenAI's for JSON, vLLM's for patterns.
+  const constraint = () => {
+    const kind = at("kind").value, text = at("constraint").value;
+    if (kind === "json_object") return { response_format: { type: kind } };
+    if (kind === "regex") return { structured_outputs: { regex: text } };
+    if (kind !== "json_schema") return {};
+    const schema = parsed(text, "The schema");
+    return {
+      response_format: { type: kind, json_schema: { name: "answer", strict: true, schema } },
+    };
+  };
+
   const requestBody = () => ({
     model: at("model").value,
     messages: [{ role: "user", content: at("message").value }],
@@ -78,6 +122,7 @@
     max_tokens: at("max-tokens").valueAsNumber,
     temperature: at("temperature").valueAsNumber,
     ...(at("seed").value === "" ? {} : { seed: at("seed").valueAsNumber }),
+    ...constraint(),
     stream: true,
     stream_options: { include_usage: true },
   });
@@ -91,15 +136,21 @@
     }
     if (event.usage) {
       const { prompt_tokens: prompt, completion_tokens: completion, decoding } = event.usage;
+      const { kv_tokens_kept: kept, kv_ratio: ratio } = decoding ?? {};
       at("usage").textContent = `${prompt} prompt tokens, ${completion} emitted, ` +
-        `${decoding?.tokens_drawn ?? completion} drawn`;
+        `${decoding?.tokens_drawn ?? completion} drawn` +
+        (kept === undefined ? "" : `; ${Math.round(kept)} tokens in the KV cache`) +
+        (ratio === undefined ? "" : `, ${(100 * ratio).toFixed(0)} % of the full cache's bytes`);
     }
   };
 
   const send = async () => {
     const params = at("params").value.trim();
     const choice = at("strategy").value + (params ? `;${params}` : "");
+    const kvParams = at("kv-params").value.trim();
+    const kv = at("kv").value + (kvParams ? `;${kvParams}` : "");
     at("header").textContent = `X-Decoding-Strategy: ${choice}`;
+    at("kv-header").textContent = kv ? `X-KV-Policy: ${kv}` : "";
     const response = await fetch("/v1/chat/completions", {
       method: "POST",
       signal: running.signal,
@@ -107,6 +158,8 @@
         ...headers(),
         "Content-Type": "application/json",
         "X-Decoding-Strategy": choice,
+        // Upstream models have none to choose.
+        ...(kv && kv !== "full" ? { "X-KV-Policy": kv } : {}),
       },
       body: JSON.stringify(requestBody()),
     });
@@ -117,7 +170,7 @@
 
   at("form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    for (const id of ["error", "usage"]) at(id).textContent = "";
+    for (const id of ["error", "usage", "kv-header"]) at(id).textContent = "";
     at("answers").replaceChildren();
     running = new AbortController();
     at("send").disabled = true;
@@ -131,7 +184,10 @@
     at("stop").disabled = true;
   });
   at("stop").addEventListener("click", () => running?.abort());
-  at("strategy").addEventListener("change", showParams);
+  at("strategy").addEventListener("change", showStrategy);
+  at("model").addEventListener("change", showPolicies);
+  at("kv").addEventListener("change", showPolicy);
+  at("kind").addEventListener("change", showConstraint);
   at("key").addEventListener("change", load);
   load();
 })();

@@ -1,4 +1,4 @@
-/** `GET /playground`: try strategies in the browser, without a build step or outside assets. */
+/** `GET /playground`: try strategies, KV policies and constraints in the browser, without a build step or outside assets. */
 import { html } from "./html.ts";
 import { pageResponse } from "./page.ts";
 import script from "./playground.js" with { type: "text" };
@@ -19,8 +19,19 @@ const body = html`
         <label>Most tokens <input id="max-tokens" type="number" min="1" value="96"></label>
         <label>Temperature <input id="temperature" type="number" min="0" max="2" step="0.1" value="1"></label>
         <label>Seed <input id="seed" type="number" placeholder="random"></label>
+        <label>KV policy <select id="kv"></select></label>
+        <label>The answer must be <select id="kind">
+          <option value="">anything</option>
+          <option value="json_object">a JSON object</option>
+          <option value="json_schema">JSON by a schema</option>
+          <option value="regex">text by a pattern</option>
+        </select></label>
         <label class="wide">Parameters of the strategy
           <input id="params" autocomplete="off" spellcheck="false"></label>
+        <label class="wide">Parameters of the KV policy
+          <input id="kv-params" autocomplete="off" spellcheck="false"></label>
+        <label class="wide" id="constraint-field" hidden><span id="constraint-label"></span>
+          <textarea id="constraint" autocomplete="off" spellcheck="false"></textarea></label>
         <label class="wide">Message <textarea id="message">What is 27 + 58?</textarea></label>
         <label class="wide" id="key-field" hidden>API key
           <input id="key" type="password" autocomplete="off"></label>
@@ -33,6 +44,7 @@ const body = html`
       <div id="answers"></div>
       <p id="error" role="alert"></p>
       <p><code id="header"></code></p>
+      <p><code id="kv-header"></code></p>
       <p id="usage"></p>
     </section>
   </main>

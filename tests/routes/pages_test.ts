@@ -191,3 +191,12 @@ Deno.test("the playground holds no data, runs only its own script, and talks onl
   assertEquals(/innerHTML|insertAdjacent|document\.write|eval\(|https?:/.test(script), false);
   assertEquals(/ on[a-z]+="|<link|<img|src=/.test(page.replace(script, "")), false);
 });
+
+Deno.test("the playground's script finds every field it asks for, KV policy and constraint among them", async () => {
+  const page = await (await testGateway().get("/playground")).text();
+  const script = /<script>([\s\S]*)<\/script>/.exec(page)![1]!;
+  const asked = new Set([...script.matchAll(/\bat\("([\w-]+)"\)/g)].map((match) => match[1]!));
+  const there = new Set([...page.matchAll(/ id="([\w-]+)"/g)].map((match) => match[1]!));
+  for (const id of ["kv", "kv-params", "kind", "constraint"]) assert(asked.has(id), id);
+  for (const id of asked) assert(there.has(id), id);
+});
