@@ -24,6 +24,8 @@ const rowKinds: Readonly<Record<string, (u: number, i: number) => number>> = {
   masked: (u) => u < 0.5 ? -Infinity : 8 * u,
   "all equal": () => -3.25,
   "around zero": (u, i) => i % 3 === 0 ? -0 : i % 3 === 1 ? 0 : (u - 0.5) * 1e-40,
+  // Different logits whose scores, differences from the best one, are rounded to the same.
+  "told apart by rounding": (u, i) => i % 50 === 3 ? 1 + u : (u - 0.5) * 1e-20,
   extreme: (u, i) => i % 5 === 0 ? 3.4e38 * (2 * u - 1) : i % 5 === 1 ? -Infinity : 1e30 * u,
 };
 
