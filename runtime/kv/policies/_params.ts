@@ -61,13 +61,7 @@ export function checkBudget(
   if (budget !== undefined && ratio !== undefined) {
     throw new PolicyError(name, "takes budget or ratio, not both", "ratio");
   }
-  if (sinks + window > contextLength) {
-    throw new PolicyError(
-      name,
-      `window ${window} and ${sinks} sinks exceed the context of ${contextLength} tokens`,
-      "window",
-    );
-  }
+  checkWindow(name, sinks, window, contextLength);
   if (budget !== undefined && budget < sinks + window) {
     throw new PolicyError(
       name,
@@ -75,6 +69,21 @@ export function checkBudget(
       "budget",
     );
   }
+}
+
+/** @throws {PolicyError} if what is always kept or read exceeds the context */
+export function checkWindow(
+  name: string,
+  sinks: number,
+  window: number,
+  contextLength: number,
+): void {
+  if (sinks + window <= contextLength) return;
+  throw new PolicyError(
+    name,
+    `window ${window} and ${sinks} sinks exceed the context of ${contextLength} tokens`,
+    "window",
+  );
 }
 
 /** Slots of committed tokens: policies may drop or encode these. */

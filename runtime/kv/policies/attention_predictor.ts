@@ -12,6 +12,7 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvGroup, KvModel, KvPolicy } from "../policy.ts";
+import { checkWindow } from "./_params.ts";
 import { type Forecast, lastRow, meanRows, network } from "./_forecast.ts";
 
 const adapter = "attention-predictor";
@@ -68,7 +69,10 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
     decode: 1,
     recordFrom: Math.max(0, promptLength - history),
   }),
-  check: (params, model) => void forecastOf(params, model),
+  check(params, model) {
+    checkWindow(adapter, params.sinks, params.window, model.contextLength);
+    forecastOf(params, model);
+  },
   init: (layout, params, model) => ({
     params,
     forecast: forecastOf(params, model),

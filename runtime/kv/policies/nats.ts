@@ -15,7 +15,7 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvGroup, KvModel, KvPolicy, KvView } from "../policy.ts";
-import { intervalParam } from "./_params.ts";
+import { checkWindow, intervalParam } from "./_params.ts";
 
 const adapter = "nats";
 
@@ -48,7 +48,8 @@ export const nats: KvPolicy<State, NatsParams> = {
   adapter,
   params,
   schedule: ({ interval }) => ({ prompt: interval, decode: interval }),
-  check: ({ window }, model) => void windowOf(window, model),
+  check: ({ window }, model) =>
+    checkWindow("nats", 0, windowOf(window, model), model.contextLength),
   init: (_, { window, global_bias: bias }, model) => ({ window: windowOf(window, model), bias }),
   fork: (state) => state,
   plan: (state, view) => ({

@@ -7,6 +7,7 @@
  * of 128.
  */
 import * as z from "zod";
+import { checkWindow } from "./_params.ts";
 import type { KvEdit, KvPolicy } from "../policy.ts";
 
 const params = z.strictObject({
@@ -28,6 +29,8 @@ export const scoreHeads: KvPolicy<ScoreHeadsParams, ScoreHeadsParams> = {
   signals: ["adapter:score-heads"],
   adapter: "score-heads",
   params,
+  check: ({ sinks, window }, { contextLength }) =>
+    checkWindow("score-heads", sinks, window, contextLength),
   init: (_, params) => params,
   fork: (state) => state,
   plan: (state, { committed, groups }) => ({

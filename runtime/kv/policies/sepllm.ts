@@ -25,8 +25,11 @@ const params = z.strictObject({
       "the capacity would be exceeded; above, at the last multiple before that.",
   ),
   format: formatParam,
-});
-type Params = z.infer<typeof params>;
+}).transform(({ interval, ...rest }) => ({
+  ...rest,
+  interval: interval ?? (rest.mode === "stream" ? 1 : 16),
+}));
+type Params = z.output<typeof params>;
 
 interface State {
   readonly params: Params;
@@ -61,7 +64,7 @@ export const sepllm: KvPolicy<State, Params> = {
     return Math.max(position + window, prefill === "dense" ? promptLength : 0);
   },
   next({ params, fullAt }, settled, promptLength) {
-    const every = intervalOf(params);
+    const every = params.interval;
     if (params.prefill === "dense" && settled < promptLength) return promptLength;
     const after = (Math.floor(settled / every) + 1) * every;
     return params.mode === "stream" ? Math.max(after, Math.floor(fullAt / every) * every) : after;
@@ -77,7 +80,7 @@ export const sepllm: KvPolicy<State, Params> = {
     const group = view.groups[0]!, settled = settledCount(group, view);
     const { params } = state, { format } = params;
     if (params.mode === "stream") {
-      if (settled + intervalOf(params) <= params.capacity) return { state, edits: [] };
+      if (settled + params.interval <= params.capacity) return { state, edits: [] };
       const { slots } = survivors(state, view, settled);
       const fullAt = view.committed + params.capacity - slots.length;
       return { state: { ...state, fullAt }, edits: editsOf(0, group, settled, slots, format) };
@@ -87,10 +90,6 @@ export const sepllm: KvPolicy<State, Params> = {
     return { state, edits: editsOf(0, group, settled, whole, format, forGood) };
   },
 };
-
-function intervalOf({ mode, interval }: Params): number {
-  return interval ?? (mode === "stream" ? 1 : 16);
-}
 
 /**
  * Slots of sinks, separators (in a stream the newest ones) and the window; and how many of them come
@@ -111,7 +110,7 @@ function survivors({ params, separators }: State, view: KvView, settled: number)
 }
 
 function checkParams(params: Params, { contextLength, separators }: KvModel): void {
-  const { mode, sinks, window, capacity, format } = params, interval = intervalOf(params);
+  const { mode, sinks, window, capacity, interval, format } = params;
   const fail = (detail: string, param: string) => {
     throw new PolicyError("sepllm", detail, param);
   };

@@ -13,8 +13,11 @@ const params = z.strictObject({
   ),
   interval: freeingParam,
   format: formatParam,
-});
-type Params = z.infer<typeof params>;
+}).transform(({ interval, ...rest }) => ({
+  ...rest,
+  interval: interval ?? (rest.positions === "cache" ? 1 : 16),
+}));
+type Params = z.output<typeof params>;
 
 /**
  * StreamingLLM. Source: Xiao et al. 2023, https://arxiv.org/abs/2309.17453, section 3.2. Every token sees the
@@ -36,13 +39,12 @@ export const streaming: KvPolicy<Params, Params> = {
   positions: ({ positions }) => positions,
   lifetime: ({ sinks, window }, position) => position < sinks ? Infinity : position + window,
   next(params, settled) {
-    const every = intervalOf(params), { sinks, window, format } = params;
+    const { sinks, window, format, interval: every } = params;
     // Before that there is nothing to drop.
     const from = format === "f32" ? Math.max(settled, sinks + window - 1) : settled;
     return (Math.floor(from / every) + 1) * every;
   },
-  check(params, { contextLength }) {
-    const { sinks, window, positions, format } = params, interval = intervalOf(params);
+  check({ sinks, window, positions, interval, format }, { contextLength }) {
     if (sinks + window + interval > contextLength) {
       throw new PolicyError(
         "streaming",
@@ -69,7 +71,3 @@ export const streaming: KvPolicy<Params, Params> = {
     return { state, edits: editsOf(0, group, settled, whole, state.format) };
   },
 };
-
-function intervalOf({ interval, positions }: Params): number {
-  return interval ?? (positions === "cache" ? 1 : 16);
-}

@@ -9,6 +9,7 @@
  * everything, bit for bit as the full cache.
  */
 import * as z from "zod";
+import { checkWindow } from "./_params.ts";
 import type { KvPolicy, ReadRule } from "../policy.ts";
 
 const params = z.strictObject({
@@ -45,6 +46,8 @@ export const tokenButler: KvPolicy<null, TokenButlerParams> = {
     denseLayers: 1,
     densePrefill: true,
   }),
+  check: ({ sinks, window }, { contextLength }) =>
+    checkWindow("tokenbutler", sinks, window, contextLength),
   init: () => null,
   fork: () => null,
   plan: () => ({ state: null, edits: [] }),

@@ -1,7 +1,11 @@
 /** Policies whose kept set follows from tokens and positions alone. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { PolicyError } from "../../../../runtime/errors.ts";
+import { attentionPredictor } from "../../../../runtime/kv/policies/attention_predictor.ts";
+import { nats } from "../../../../runtime/kv/policies/nats.ts";
+import { scoreHeads } from "../../../../runtime/kv/policies/score_heads.ts";
 import { sepllm } from "../../../../runtime/kv/policies/sepllm.ts";
+import { tokenButler } from "../../../../runtime/kv/policies/tokenbutler.ts";
 import { streaming } from "../../../../runtime/kv/policies/streaming.ts";
 import { int8 } from "../../../../runtime/kv/policies/quantised.ts";
 import { separatorsOf } from "../../../../runtime/kv/separators.ts";
@@ -94,12 +98,38 @@ Deno.test("rules refuse parameters that contradict each other or the model, nami
     [() => started(sepllm, { mode: "stream", capacity: 300 }), "capacity"],
     [() => started(sepllm, { mode: "stream", capacity: 5000 }), "capacity"],
     [() => started(sepllm, {}, modelOf({ separators: new Set() })), "mode"],
+    [() => started(streaming, { positions: "cache", format: "kivi4" }), "format"],
+    [() => started(tokenButler, { budget: 5000, window: 4096 }), "window"],
+    [() => started(attentionPredictor, { budget: 5000, window: 4096 }), "window"],
+    [() => started(scoreHeads, { window: 4096 }), "window"],
+    [() => started(nats, { window: 900 }, modelOf({ contextLength: 512 })), "window"],
   ];
   for (const [start, param] of refused) {
     assertEquals(assertThrows(start, PolicyError).param, param);
   }
   assertThrows(() => started(streaming, { window: 0 }));
   assertThrows(() => started(streaming, { windw: 3 }));
+});
+
+Deno.test("intervals that were not given are part of the parameters after defaults", () => {
+  const intervalOf = (policy: typeof streaming | typeof sepllm, params: unknown) =>
+    policy.params.parse(params).interval;
+  assertEquals(intervalOf(streaming, {}), 16);
+  assertEquals(intervalOf(streaming, { positions: "cache" }), 1);
+  assertEquals(intervalOf(sepllm, { mode: "stream" }), 1);
+  assertEquals(intervalOf(sepllm, { interval: 5 }), 5);
+});
+
+Deno.test("streaming keeps a group of kivi4 until the last of its tokens has left the window", () => {
+  const positions = [...Array(80).keys()],
+    state = started(streaming, { sinks: 0, window: 10, format: "kivi4" });
+  const at = (committed: number, encoded: number, held: readonly number[]) => {
+    const view = { ...viewOf({ groups: [{ ...groupOf(held), encoded }] }), committed };
+    return { kept: keptAfter(view, streaming.plan(state, view).edits) };
+  };
+  assertEquals(at(64, 64, positions.slice(0, 64)).kept, positions.slice(32, 64));
+  assertEquals(at(72, 64, positions.slice(0, 72)).kept, positions.slice(32, 72));
+  assertEquals(at(73, 64, positions.slice(0, 73)).kept, positions.slice(64, 73));
 });
 
 Deno.test("int8 stores what is older than its residual", () => {

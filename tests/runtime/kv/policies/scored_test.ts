@@ -143,3 +143,24 @@ Deno.test("every ranking keeps sinks and window, and as many tokens as the budge
     }
   }));
 });
+
+Deno.test("groups of kivi4 are kept or dropped whole by their mean score, and only older ones are stored", () => {
+  const params = { budget: 40, sinks: 0, window: 4, format: "kivi4" };
+  const state = started(keyNorm, params);
+  const positions = [...Array(72).keys()];
+  // The second group is best on the mean, though the best single token is in the first.
+  const norms = positions.map((i) => i === 3 ? 0 : i < 32 ? 9 : i < 64 ? 5 : i);
+  const group = { ...groupOf(positions, { "key-norm": norms }), encoded: 64 };
+  const view = viewOf({ groups: [group] });
+  assertEquals(keptAfter(view, keyNorm.plan(state, view).edits), positions.slice(32));
+  const plain = viewOf({
+    groups: [groupOf(positions.slice(0, 37), { "key-norm": norms.slice(0, 37) })],
+  });
+  assertEquals(keyNorm.plan(state, plain).edits, [
+    { op: "encode", group: 0, slots: 32, format: "kivi4" },
+  ]);
+  const recent = viewOf({
+    groups: [groupOf(positions.slice(0, 35), { "key-norm": norms.slice(0, 35) })],
+  });
+  assertEquals(keyNorm.plan(state, recent).edits, [], "one of 32 is still in the window");
+});
