@@ -82,7 +82,9 @@ const cases: readonly { readonly name: string; readonly extra: Partial<Attention
 ];
 
 for (const format of ["f32", ...formats] as const) {
-  for (const { name, extra } of cases) {
+  for (const [c, { name, extra }] of cases.entries()) {
+    // What is read and how it is stored are apart in the kernels: some pairs are enough.
+    if ((format === "int8" || format === "kivi4") && c % 2 === 1) continue;
     testWithGpu(
       `attention() over ${format} slots that reads ${name} is the reference's`,
       async () => {
