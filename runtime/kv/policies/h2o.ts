@@ -4,7 +4,8 @@ import { budgetParams, scored } from "./_scored.ts";
 /**
  * Source: Zhang et al. 2023 (Heavy-Hitter Oracle), https://arxiv.org/abs/2306.14048, section 4: attention
  * added up over all rows, and over the query heads of a KV head. `window` is its recent half. Differs:
- * sinks can be kept explicitly, and eviction takes place every `interval` tokens.
+ * sinks can be kept explicitly, and eviction takes place every `interval` tokens: 1 is the paper's rule, at
+ * several times the cost of a step.
  */
 export const h2o = scored({
   name: "h2o",

@@ -47,14 +47,14 @@ function quantised<P extends { readonly residual: number }>(
 
 export const int8 = quantised(
   "int8",
-  "All tokens in 8 bits per number, about 28 % of the bytes",
+  "Older tokens in 8 bits per number, about 28 % of the bytes",
   int8Params,
   () => "int8",
 );
 
 export const int4 = quantised(
   "int4",
-  "All tokens in 4 bits per number, about 16 % of the bytes",
+  "Older tokens in 4 bits per number, about 17 % of the bytes",
   int4Params,
   ({ keys }) => keys === "channel" ? "kivi4" : "int4",
 );
