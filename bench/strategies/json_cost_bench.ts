@@ -3,8 +3,8 @@
  *
  *     deno run -A bench/strategies/json_cost_bench.ts [THREADS...]   # alone; also in `deno task bench strategies`
  *
- * Every round decodes the same held-out prompts once in each way: a few prompts in all ways, whose order
- * turns, then the next few. Costs are ratios for the same prompts in a round, medians with the interval
+ * Every round decodes the same held-out prompts once in each way: a few prompts in all ways, in
+ * random order, then the next few. Costs are ratios for the same prompts in a round, medians with the interval
  * of the signs, of time and of processor time; the latter means something with one thread only, since threads that wait for each other spin. The model computes in
  * a Worker, as the gateway has it.
  */
@@ -16,8 +16,10 @@ import type { Sample } from "../../models/recipe/task.ts";
 import { type LoadedModel, loadModel } from "../../runtime/load.ts";
 import {
   type Constraint,
+  createRng,
   greedySampling,
   jsonSchemaConstraint,
+  type Rng,
   seedFrom,
 } from "../../runtime/mod.ts";
 import { getStrategy, runStrategy } from "../../strategies/mod.ts";
@@ -117,17 +119,21 @@ async function measure(
 ): Promise<Outcome[][]> {
   const outcomes = ways.map((): Outcome[] => []);
   const size = Math.max(2, streams);
-  let turn = 0;
+  const rng = createRng(seedFrom(streams));
   for (let run = 0; run < warmUp + runs; run++) {
-    for (let from = 0; from < samples.length; from += size, turn++) {
-      for (let k = 0; k < ways.length; k++) {
-        const i = (turn + k) % ways.length;
+    for (let from = 0; from < samples.length; from += size) {
+      for (const i of shuffled(ways.length, rng)) {
         const outcome = await decode(ways[i]!, samples.slice(from, from + size));
         if (run >= warmUp) outcomes[i]!.push(outcome);
       }
     }
   }
   return outcomes;
+}
+
+function shuffled(length: number, rng: Rng): readonly number[] {
+  const keyed = Array.from({ length }, (_, i) => [rng.next(), i] as const);
+  return keyed.sort(([a], [b]) => a - b).map(([, i]) => i);
 }
 
 interface Decoding {
