@@ -3,10 +3,10 @@
  *
  *     deno run -A bench/strategies/json_cost_bench.ts [THREADS...]   # alone; also in `deno task bench strategies`
  *
- * Every round decodes the same held-out prompts once in each way: a few prompts in all ways, in
- * random order, then the next few. Costs are ratios for the same prompts in a round, medians with the interval
- * of the signs, of time and of processor time; the latter means something with one thread only, since threads that wait for each other spin. The model computes in
- * a Worker, as the gateway has it.
+ * Every round decodes the same held-out prompts once in each way: a few prompts in all ways, in random
+ * order, then the next few. Costs are ratios for the same prompts in a round, medians with the interval of
+ * the signs, of time and of processor time; the latter means something with one thread only, since threads
+ * that wait for each other spin. The model computes in a Worker, as the gateway has it.
  */
 import process from "node:process";
 import { fileURLToPath } from "node:url";
