@@ -7,12 +7,12 @@ import { matrix } from "../cpu/tensor.ts";
 import { attend, PART } from "./attend.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
 import type { GpuBuffer } from "./memory.ts";
-import { attentionRead, chooseSlots, type Reading, recordRead } from "./attention_read.ts";
-import { recordValues } from "./kv_record.ts";
-import { stepData, type Target, target } from "./recorder.ts";
+import { attentionRead, chooseSlots } from "./attention_read.ts";
+import { stepData, target } from "./recorder.ts";
 import { ropeTable, rotationOf } from "./rows.ts";
 import { readTable } from "./read_table.ts";
 import type { RowTable } from "./row_table.ts";
+import { recordSignals } from "./signals.ts";
 import type { Stage } from "./stage.ts";
 import type { GpuTensor, Slice } from "./tensor.ts";
 
@@ -201,79 +201,4 @@ export function attention(
     lists,
   });
   return stage.tensor("attention", q.shape, y);
-}
-
-interface Recording {
-  readonly signals: readonly KvSignal[];
-  readonly scale: number;
-  readonly heads: number;
-  readonly q: Target;
-  readonly stats: Target;
-  readonly reading: Reading | undefined;
-  readonly lists: Target | undefined;
-}
-
-const signalCodes: Readonly<Partial<Record<KvSignal, number>>> = {
-  "attention-sum": 0,
-  "attention-last": 1,
-  "attention-max": 2,
-  "key-norm": 3,
-};
-
-/** One dispatch per signal, over the rows that want it. */
-function recordSignals(
-  stage: Stage,
-  pool: GpuKvPool,
-  layer: number,
-  rows: readonly AttentionRow[],
-  table: RowTable,
-  { signals, scale, heads, q, stats, reading, lists }: Recording,
-): void {
-  const wanted = new Map<KvSignal, number[]>();
-  for (const [r, row] of rows.entries()) {
-    for (const signal of new Set([...signals, ...row.signals ?? []])) {
-      const list = wanted.get(signal);
-      if (list === undefined) wanted.set(signal, [r]);
-      else list.push(r);
-    }
-  }
-  const { kvHeads, headDim, pageSize } = pool.layout;
-  for (const [signal, all] of wanted) {
-    const views = signal === "key-norm" || signal === "query" ? undefined : reading?.table.views;
-    const chosen = all.filter((r) => views?.has(r) !== true);
-    if (signal === "query") {
-      pool.setWidth("query", heads / kvHeads * headDim);
-      recordValues(stage, pool, layer, signal, q, chosen.map((r) => rows[r]!));
-      continue;
-    }
-    const code = signalCodes[signal];
-    if (code === undefined) throw new TypeError(`The backend does not record "${signal}"`);
-    for (const format of new Set(all.map((r) => rows[r]!.encoded?.format))) {
-      const its = all.filter((r) => views?.has(r) && rows[r]!.encoded?.format === format);
-      if (its.length === 0) continue;
-      const encoded = format && pool.record(signal, layer, format);
-      const what = { lists: lists!, stats, signal, code, rows: its, encoded };
-      recordRead(stage, pool, reading!, what);
-    }
-    if (chosen.length === 0) continue;
-    stage.dispatch(
-      pool.kernel(kernels.attentionSignals),
-      [
-        heads,
-        kvHeads,
-        headDim,
-        pool.padded / 4,
-        pageSize,
-        pool.slots,
-        layer,
-        pool.home(layer),
-        table.rows,
-        stage.data.put(Uint32Array.from(chosen)),
-        scale,
-        code,
-      ],
-      [q, whole(pool.keys(layer)), stats, stepData, whole(pool.record(signal, layer))],
-      [Math.ceil(table.mostSlots / 64), kvHeads, chosen.length],
-    );
-  }
 }

@@ -3,16 +3,13 @@
  * of logits. runtime/sampling/draw.ts defines what a draw is; here it is done in f32, and where the
  * rounding of f32 might decide between two tokens (or 64 candidates are too few to apply top-k or
  * top-p) the device says so and the host draws from the logits. So the tokens are the host's.
- *
- * In the step's data, 16 words per draw: row of the logits; seed, low and high; position;
- * 1 / temperature; temperature; top-k; top-p; min-p; word of the mask, 0 for none; word of the list of
- * penalties and their number; 0 for temperature 0, else 1; 0, 0, 0.
  */
 import * as kernels from "../../../shaders/mod.ts";
 import { ShapeError } from "../../errors.ts";
 import { hasPenalties } from "../../sampling.ts";
 import type { Drawn, DrawSpec } from "../backend.ts";
 import { matrix } from "../cpu/tensor.ts";
+import { isListed, putDraws } from "./draw_data.ts";
 import { stepData, type Target, target } from "./recorder.ts";
 import type { Stage } from "./stage.ts";
 import type { GpuTensor, Slice } from "./tensor.ts";
@@ -154,11 +151,6 @@ export function partsOf(stage: Stage, count: number, vocab: number): Slice {
   return stage.slice("row_stats", [count, Math.ceil(vocab / PART), 8]);
 }
 
-/** Whether single tokens' logits change. */
-function isListed({ sampling }: DrawSpec): boolean {
-  return sampling.logitBias.length > 0 || hasPenalties(sampling);
-}
-
 /** The arg max of the row as it is. */
 function isPlain(one: DrawSpec): boolean {
   return one.sampling.temperature === 0 && one.mask === undefined && !isListed(one);
@@ -221,77 +213,6 @@ export function topOf(
     left = apart = lists * KEPT;
     if (left <= KEPT) return { values: top, ids: names };
   } while (true);
-}
-
-function putDraws(stage: Stage, draws: readonly DrawSpec[], vocab: number): number {
-  const blocks = draws.map((one) => {
-    const { sampling: { seed, temperature, topK, topP, minP }, mask } = one;
-    if (mask !== undefined && mask.length * 32 < vocab) {
-      throw new RangeError(`A mask of ${mask.length} words is too short for ${vocab} tokens`);
-    }
-    const list = isListed(one) ? listOf(one, vocab) : new Uint32Array(0);
-    const heat = temperature === 0 ? 1 : temperature;
-    return [
-      one.row,
-      seed.low,
-      seed.high,
-      one.position,
-      bits(1 / heat),
-      bits(heat),
-      topK,
-      bits(topP),
-      bits(minP),
-      mask === undefined ? 0 : stage.data.put(mask),
-      list.length === 0 ? 0 : stage.data.put(list),
-      list.length / 4,
-      temperature === 0 ? 0 : 1,
-      0,
-      0,
-      0,
-    ];
-  });
-  return stage.data.put(Uint32Array.from(blocks.flat()));
-}
-
-/** Tokens whose logits change: id, bias, repetition penalty, what is subtracted. */
-function listOf(
-  { sampling, promptTokens, completionTokens }: DrawSpec,
-  vocab: number,
-): Uint32Array {
-  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = sampling;
-  const entries = new Map<number, { bias: number; seen: boolean; count: number }>();
-  const entry = (token: number) => {
-    if (!Number.isInteger(token) || token < 0 || token >= vocab) {
-      throw new RangeError(`Token ${token} is outside the vocabulary of ${vocab}`);
-    }
-    let known = entries.get(token);
-    if (known === undefined) entries.set(token, known = { bias: 0, seen: false, count: 0 });
-    return known;
-  };
-  for (const [token, bias] of logitBias) entry(token).bias += bias;
-  if (hasPenalties(sampling)) {
-    if (repetitionPenalty !== 1) { for (const token of promptTokens) entry(token).seen = true; }
-    for (const token of completionTokens) {
-      const known = entry(token);
-      known.seen = true;
-      known.count++;
-    }
-  }
-  const words = [...entries].flatMap(([token, { bias, seen, count }]) => [
-    token,
-    bits(bias),
-    bits(seen ? repetitionPenalty : 1),
-    bits(count > 0 ? count * frequencyPenalty + presencePenalty : 0),
-  ]);
-  return Uint32Array.from(words);
-}
-
-const scratch = new Float32Array(1);
-const scratchBits = new Uint32Array(scratch.buffer);
-
-function bits(value: number): number {
-  scratch[0] = value;
-  return scratchBits[0]!;
 }
 
 /**

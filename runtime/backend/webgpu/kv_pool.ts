@@ -9,26 +9,14 @@
  */
 import { inHalf, type KernelSpec } from "../../../shaders/mod.ts";
 import { ClosedError, ShapeError } from "../../errors.ts";
-import { type KvKind, loadSlots, slotsPerPage } from "../../kv/formats.ts";
+import { slotsPerPage } from "../../kv/formats.ts";
 import type { KvFormat, KvGranularity, KvLayout, KvSignal } from "../../kv/policy.ts";
-import { unitBase, unitOffset, unitsOf } from "../../kv/units.ts";
+import { unitOffset, unitsOf } from "../../kv/units.ts";
 import type { KvPool, SlotPlace } from "../backend.ts";
 import { requireUnit } from "../cpu/kv_pool.ts";
+import type { PoolHost } from "./kv_host.ts";
+import { readSlots } from "./kv_read.ts";
 import type { GpuBuffer } from "./memory.ts";
-
-/** What a pool needs of its backend. */
-export interface PoolHost {
-  readonly bindingBytes: number;
-  /** Whether K and V are stored in f16. */
-  readonly isHalf: boolean;
-  /** A zeroed buffer. @throws {RangeError} if it does not fit the budget */
-  buffer(label: string, bytes: number): GpuBuffer;
-  free(buffer: GpuBuffer): void;
-  /** Frees it once what has been recorded so far has run. */
-  retire(buffer: GpuBuffer): void;
-  /** Some rows of `width` values of a buffer, once everything recorded has run. */
-  gather(buffer: GpuBuffer, width: number, rows: Uint32Array): Promise<Float32Array>;
-}
 
 /** Buffers of some consecutive layers. */
 export interface PoolPart {
@@ -193,60 +181,14 @@ export class GpuKvPool implements KvPool {
     return [...this.#part(layer).signals.values()];
   }
 
-  async readSignal(
+  readSignal(
     signal: KvSignal,
     layer: number,
     kvHead: number,
     slots: Uint32Array,
-    { granularity, format }: SlotPlace = { granularity: "sequence", format: "f32" },
+    place: SlotPlace = { granularity: "sequence", format: "f32" },
   ): Promise<Float32Array> {
-    if (kvHead >= this.layout.kvHeads) throw new RangeError(`Head ${kvHead} is not in the pool`);
-    for (const slot of slots) this.requireSlot(granularity, slot, format);
-    const isVector = signal === "key" || signal === "value";
-    if (isVector && format !== "f32") {
-      const kind = signal === "key" ? "keys" : "values";
-      return await this.#decoded(kind, layer, kvHead, slots, { granularity, format });
-    }
-    const width = isVector ? this.layout.headDim : this.widthOf(signal);
-    const stride = isVector ? this.unitWords / this.layout.pageSize : width;
-    const vectors = { key: this.keys(layer), value: this.values(layer) };
-    const buffer = isVector ? vectors[signal] : this.record(signal, layer, format);
-    const perPage = this.slotsPerPage(format), home = this.home(layer);
-    const base = unitBase(this.layout, this.pages, granularity, home, kvHead) * perPage;
-    const rows = slots.map((slot) => base + this.slotOffset(granularity, slot, format));
-    const words = await this.host.gather(buffer, stride, rows);
-    if (width === stride) return words;
-    const data = isVector && this.host.isHalf
-      ? new Float16Array(words.buffer, words.byteOffset, 2 * words.length)
-      : words;
-    const apart = isVector ? this.padded : stride;
-    const out = new Float32Array(slots.length * width);
-    for (let i = 0; i < slots.length; i++) {
-      out.set(data.subarray(i * apart, i * apart + width), i * width);
-    }
-    return out;
-  }
-
-  /** Vectors in another format, by whole pages. */
-  async #decoded(
-    kind: KvKind,
-    layer: number,
-    kvHead: number,
-    slots: Uint32Array,
-    { granularity, format }: SlotPlace & { readonly format: Exclude<KvFormat, "f32"> },
-  ): Promise<Float32Array> {
-    const { headDim } = this.layout, perPage = this.slotsPerPage(format);
-    const base = unitBase(this.layout, this.pages, granularity, this.home(layer), kvHead);
-    const ids = [...new Set(Array.from(slots, (slot) => Math.floor(slot / perPage)))];
-    const units = Uint32Array.from(ids, (id) => base + this.unitOffset(granularity, id));
-    const floats = await this.host.gather(this[kind](layer), this.unitWords, units);
-    const memory = { floats, bytes: new Uint8Array(floats.buffer, floats.byteOffset) };
-    const out = new Float32Array(slots.length * headDim);
-    slots.forEach((slot, i) => {
-      const page = ids.indexOf(Math.floor(slot / perPage)) * 4 * this.unitWords;
-      loadSlots(kind, format, memory, page, slot % perPage, 1, headDim, out, i * headDim, 0);
-    });
-    return out;
+    return readSlots(this, signal, layer, kvHead, slots, place);
   }
 
   /** @throws {RangeError} if the page is not in the pool, or is none of whole sequences in a large pool */

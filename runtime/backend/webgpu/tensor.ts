@@ -114,3 +114,24 @@ export function collectTensors(value: unknown, found: Set<GpuTensor>, seen = new
     for (const item of Object.values(value)) collectTensors(item, found, seen);
   }
 }
+
+/** Some bytes of a buffer. */
+export interface BufferRange {
+  readonly buffer: GpuBuffer;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Where a tensor's values are, in order. */
+export function rangesOf(storage: Storage): readonly BufferRange[] {
+  if (storage.kind === "pending") throw new ClosedError("The tensor was not computed");
+  if (storage.kind === "slice") {
+    const { result, offset, bytes } = storage.slice;
+    return result.buffer === undefined ? [] : [{ buffer: result.buffer, offset, bytes }];
+  }
+  return storage.shards.map(({ range: { buffer, offset, size } }) => ({
+    buffer,
+    offset,
+    bytes: size,
+  }));
+}
