@@ -1,4 +1,5 @@
 /** A panel per task: accuracy (or relative perplexity) against the share of tokens kept or read. */
+import { ENTRIES } from "./_grid.ts";
 import type { Row } from "./_table.ts";
 
 const WIDTH = 330, HEIGHT = 230, LEFT = 52, TOP = 52, GAP = 46;
@@ -43,7 +44,8 @@ const x = (share: number) => LEFT + (WIDTH - LEFT) * Math.log(share / 0.04) / Ma
 /** An SVG; dashed lines read less and keep everything. */
 export function figure(rows: readonly Row[]): string {
   const names = [...new Set(rows.map(({ policy }) => policy))];
-  const colourOf = (name: string) => COLOURS[names.indexOf(name) % COLOURS.length]!;
+  const place = (name: string) => Math.max(0, ENTRIES.findIndex(({ label }) => label === name));
+  const colourOf = (name: string) => COLOURS[place(name) % COLOURS.length]!;
   const width = 3 * (WIDTH + GAP) + 20, height = TOP + 2 * (HEIGHT + GAP + 30);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" ` +

@@ -63,10 +63,9 @@ export function kvTable({ rows }: KvReport): string {
       const row = own.find((one) => one.task === task && (isFixed || one.ratio === ratio));
       return row === undefined || repeats ? "" : cell(row);
     });
-    const share = isFixed && own[0]!.family === "kept"
-      ? `${percent(own[0]!.kept)} kept`
-      : undefined;
-    const label = share ?? families[own[0]!.family] ?? "";
+    const shown = own.find(({ task }) => task === "recall") ?? own[0]!;
+    const share = isFixed && shown.family === "kept" ? `${percent(shown.kept)} kept` : undefined;
+    const label = share ?? families[shown.family] ?? "";
     return `| \`${name}\` | ${label} | ${cells.join(" | ")} |`;
   });
   return [
