@@ -1,7 +1,7 @@
 /**
  * What strategies do to answers: the embedded models on held-out instances.
  *
- *     deno task bench:strategies                       # all parts; minutes to an hour
+ *     deno task bench:strategies                       # all parts; an hour or two
  *     deno task bench:strategies awrs cascade          # some of them
  *     deno task bench:strategies awrs --task sql --count 50 --seeds 1
  *     deno task bench:strategies --fresh               # nothing kept from a run that was cut short

@@ -14,7 +14,7 @@ import { type Bench, markdown, type Part, withInterval } from "./_quality.ts";
 export const qualityAwrsDistance: Part = {
   name: "awrs-distance",
   about: "distance of awrs to exact conditional distributions on small problems",
-  count: 500,
+  count: 200,
   seeds: 1,
   tasks: [],
   async measure(bench) {
