@@ -8,6 +8,7 @@ import {
   EngineError,
   FormatError,
   NotFoundError,
+  OutOfMemoryError,
   OutOfPagesError,
   TemplateError,
   UpstreamError,
@@ -174,7 +175,7 @@ function notFound(error: NotFoundError): ApiError | undefined {
 }
 
 function fromEngine(error: unknown): ApiError | undefined {
-  if (error instanceof OutOfPagesError) {
+  if (error instanceof OutOfPagesError || error instanceof OutOfMemoryError) {
     // The same request will never fit: `x-should-retry` stops clients that retry every 503.
     return new ApiError(503, "overloaded", error.message, {
       headers: { "retry-after": "60", "x-should-retry": "false" },

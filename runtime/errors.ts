@@ -109,6 +109,20 @@ export class OutOfPagesError extends Error {
   }
 }
 
+/** Memory that a request needs and that will never be there; retrying will not help. */
+export class OutOfMemoryError extends Error {
+  override readonly name = "OutOfMemoryError";
+  /** Bytes; `needed` is Infinity if there is no memory that could hold it. */
+  constructor(what: string, readonly needed: number, readonly left: number) {
+    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+    super(
+      Number.isFinite(needed)
+        ? `Cannot hold ${what}: it takes ${mib(needed)}, ${mib(left)} are left`
+        : `Cannot hold ${what}: it is more than the backend can bind`,
+    );
+  }
+}
+
 /** A constraint left no way on in the middle of a completion, or failed itself. */
 export class ConstraintError extends Error {
   override readonly name = "ConstraintError";

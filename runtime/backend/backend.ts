@@ -36,6 +36,16 @@ export interface KvPool extends Disposable {
   /** Slots that a page holds in a format. */
   slotsPerPage(format: KvFormat): number;
   /**
+   * Device memory of what is recorded about slots, taken when it is first recorded; Infinity: more than
+   * can be bound. Missing where it is not taken from {@link Backend.capacity}.
+   */
+  readonly recordBytes?: {
+    /** `width` numbers for each slot of pages in a format. */
+    slots(width: number, format: KvFormat): number;
+    /** For rules of the score "bounds". */
+    bounds(): number;
+  };
+  /**
    * What attention recorded about physical slots since they were written; see {@link Ops.attention}.
    * "key" and "value" are the vectors themselves, whatever their format.
    *
@@ -412,8 +422,10 @@ export interface Backend extends Disposable {
     | undefined;
   /** What a model has to fit into. Missing where it is not known before. */
   readonly capacity?: {
-    /** For weights, KV and the tensors of a step together. */
+    /** For weights, KV, what is recorded about it, and the tensors of a step together. */
     readonly bytes: number;
+    /** Taken so far. Missing where it is not counted. */
+    readonly used?: number;
     tensorBytes(shape: readonly number[], dtype: DType): number;
     kvBytes(layout: KvLayout, pages: number): number;
   };

@@ -20,6 +20,7 @@ import type {
 import { encodePrompt } from "../prompt.ts";
 import type { Executor } from "./executor.ts";
 import { requireTokens } from "./queries.ts";
+import { RecordLedger } from "./records.ts";
 import { modelOf, ScopeState } from "./scope.ts";
 import { Sequence } from "./sequence.ts";
 import { EngineSession, type SessionHost } from "./session.ts";
@@ -109,6 +110,7 @@ class EngineModel implements Engine {
   readonly #options: EngineOptions;
   readonly #store: PageStore;
   readonly #cache: PrefixCache;
+  readonly #records: RecordLedger;
   readonly #loop: StepLoop;
   readonly #host: SessionHost;
   readonly #scopes = new Set<ScopeState>();
@@ -134,6 +136,7 @@ class EngineModel implements Engine {
     this.#options = options;
     this.#store = new PageStore(info.pages, info.kv.pageSize, options.onPageFree);
     this.#cache = new PrefixCache(this.#store, cachedPages);
+    this.#records = new RecordLedger(info.records);
     this.#loop = new StepLoop({
       executor,
       store: this.#store,
@@ -237,6 +240,7 @@ class EngineModel implements Engine {
       info: executor.info,
       separators: () => this.#separators(),
       findPolicy,
+      records: this.#records,
       onIdle: (idle) => this.#scopes.delete(idle),
     });
     if (scope !== undefined) this.#byScope.set(scope, state);

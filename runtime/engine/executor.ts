@@ -19,6 +19,7 @@ import type {
   KvSignal,
   ReadRule,
 } from "../kv/policy.ts";
+import type { RecordRoom } from "./records.ts";
 
 /** What the engine has to know about the model behind an executor. */
 export interface ExecutorInfo {
@@ -43,6 +44,8 @@ export interface ExecutorInfo {
   /** Tokens to compute together. @default the engine's */
   readonly steps?: StepSize;
   readonly rope?: Rope;
+  /** What records for KV policies may take. @default there is no limit */
+  readonly records?: RecordRoom;
   /** Learned weights for KV policies that came with the model, by name. */
   readonly adapters?: readonly string[];
   /** What policies may know of them. */

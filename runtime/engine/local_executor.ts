@@ -15,6 +15,7 @@ import { answerRow, logitsNeeded } from "./answers.ts";
 import { askDevice, planDevice, readDevice } from "./device_asks.ts";
 import { type Draws, planDraws, readDraws } from "./device_draws.ts";
 import { readSummaries } from "./device_summaries.ts";
+import { roomForRecords } from "./memory_need.ts";
 import { resultOf, RunAhead } from "./run_ahead.ts";
 import { stepSizeOf } from "./step_size.ts";
 import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
@@ -64,6 +65,7 @@ export function createLocalExecutor(
   const pool = backend.kvPool(kv, options.pages);
   const ahead = new RunAhead(backend, options.pageSize);
   const adapters = new Map(options.adapters?.map((adapter) => [adapter.name, adapter]));
+  const records = roomForRecords(config, backend, pool, adapters.values());
   return {
     info: {
       backend: backend.name,
@@ -79,6 +81,7 @@ export function createLocalExecutor(
       slotsPerPage: Object.fromEntries(
         (backend.kv?.formats ?? []).map((format) => [format, pool.slotsPerPage(format)]),
       ),
+      ...records && { records },
       heads: config.heads,
       steps: stepSizeOf(backend, config.vocab),
       rope: decoder.rope,

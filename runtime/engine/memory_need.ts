@@ -1,9 +1,10 @@
 /** Whether a model fits, computed from its header before anything large is read. */
-import type { Backend } from "../backend/backend.ts";
+import { type Backend, type KvPool, leastKvSupport } from "../backend/backend.ts";
 import type { WeightSource } from "../formats/weights.ts";
-import type { KvLayout } from "../kv/policy.ts";
-import { type ModelConfig, type WeightFormat, weightTypes } from "../models/mod.ts";
+import type { KvFormat, KvLayout, KvSignal } from "../kv/policy.ts";
+import { type KvAdapter, type ModelConfig, type WeightFormat, weightTypes } from "../models/mod.ts";
 import { isIgnorable } from "../models/weight_names.ts";
+import { recordKey, type RecordRoom } from "./records.ts";
 import { stepSizeOf } from "./step_size.ts";
 
 /** Bytes by what they are for. */
@@ -38,12 +39,47 @@ export function memoryNeed(
   for (const name of weights.names()) {
     if (!isIgnorable(name)) bytes += tensorBytes(weights.shape(name), typeOf(name).type);
   }
-  const { layers, kvHeads, headDim, heads, hidden, ffn, vocab } = config;
+  const { layers, kvHeads, headDim } = config;
   const layout: KvLayout = { layers, kvHeads, headDim, pageSize };
+  return { weights: bytes, kv: kvBytes(layout, pages), step: stepBytes(config, stepTokens) };
+}
+
+/** What one step of so many tokens takes at most. */
+export function stepBytes(
+  { kvHeads, headDim, heads, hidden, ffn, vocab }: ModelConfig,
+  stepTokens: number,
+): number {
   // Of a layer: three states and two norms; q, k and v before and after rotation; the mixed values;
   // gate, up and their product.
   const perToken = 5 * hidden + (3 * heads + 4 * kvHeads) * headDim + 3 * ffn + vocab;
-  return { weights: bytes, kv: kvBytes(layout, pages), step: 4 * stepTokens * perToken };
+  return 4 * stepTokens * perToken;
+}
+
+/**
+ * What is left for what policies record once weights, pages and the largest step have theirs; undefined
+ * where records are not taken from what the backend holds, or that is not counted.
+ */
+export function roomForRecords(
+  config: ModelConfig,
+  backend: Backend,
+  pool: KvPool,
+  adapters: Iterable<KvAdapter>,
+): RecordRoom | undefined {
+  const { capacity, kv = leastKvSupport } = backend, { recordBytes } = pool;
+  if (capacity?.used === undefined || recordBytes === undefined) return undefined;
+  const step = stepBytes(config, stepSizeOf(backend, config.vocab).stepTokens);
+  const widths = new Map<KvSignal, number>(kv.signals.map((signal) => [signal, 1]));
+  widths.set("query", config.heads / config.kvHeads * config.headDim);
+  for (const { name, recordWidth = 0 } of adapters) widths.set(`adapter:${name}`, recordWidth);
+  const formats: readonly KvFormat[] = ["f32", ...kv.formats];
+  const signals = [...widths].flatMap(([signal, width]) =>
+    formats.map((format) => [recordKey(signal, format), recordBytes.slots(width, format)] as const)
+  );
+  return {
+    bytes: Math.max(0, capacity.bytes - capacity.used - step),
+    bounds: recordBytes.bounds(),
+    signals: Object.fromEntries(signals),
+  };
 }
 
 /** @throws {RangeError} saying what is needed, what there is and what would help */

@@ -4,6 +4,7 @@ import type { KvShape } from "../kv/sequence_kv.ts";
 import { requireSupport } from "../kv/support.ts";
 import { groupCount } from "../kv/units.ts";
 import type { ExecutorInfo } from "./executor.ts";
+import type { RecordLedger } from "./records.ts";
 import { createMeter, type Meter, type RequestScope } from "../model.ts";
 import { commonPrefix, haveEqualPrefix, type Sequence } from "./sequence.ts";
 
@@ -52,6 +53,7 @@ export class ScopeState {
 
   /**
    * @throws {NotFoundError} if the policy is unknown
+   * @throws {OutOfMemoryError} if what the policy records does not fit
    * @throws if the policy's parameters do not validate
    */
   constructor(
@@ -61,6 +63,8 @@ export class ScopeState {
       readonly info: ExecutorInfo;
       readonly separators: () => ReadonlySet<number>;
       readonly findPolicy: (name: string) => KvPolicy;
+      /** Sets memory aside for what policies record. */
+      readonly records: Pick<RecordLedger, "reserve">;
       /** Called when the last session and sequence are gone. */
       readonly onIdle: (scope: ScopeState) => void;
     },
@@ -76,6 +80,7 @@ export class ScopeState {
     this.#model = modelOf(info, this.policy.lossless ? new Set() : separators());
     requireSupport(this.policy, this.#params, info);
     this.policy.check?.(this.#params, this.#model);
+    host.records.reserve(this.policy, this.#params);
     const { granularity } = this.policy;
     this.shape = { granularity, groups: groupCount(info.kv, granularity) };
     this.rule = this.policy.reads?.(this.#params);

@@ -26,6 +26,8 @@ export interface AdapterInput {
 /** See file comment. Disposing frees its weights. */
 export interface KvAdapter extends Disposable {
   readonly name: string;
+  /** Numbers per slot of its record. @default it records nothing */
+  readonly recordWidth?: number;
   /** [tokens, kvHeads * width], the same width in all layers; undefined = nothing in this layer. */
   record?(ops: Ops, layer: number, input: AdapterInput): Tensor | undefined;
   /** [tokens, heads * width of the record]; undefined = this layer reads everything. */

@@ -115,6 +115,7 @@ export class WebGpuBackend implements GpuBackend {
   get capacity() {
     return {
       bytes: this.#options.memoryBytes ?? NO_LIMIT,
+      used: this.#memory.used,
       tensorBytes,
       kvBytes: (layout: GpuKvPool["layout"], pages: number) =>
         pages * pageBytesOf(layout, this.isHalf),

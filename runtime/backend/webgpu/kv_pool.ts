@@ -16,7 +16,7 @@ import type { KvPool, SlotPlace } from "../backend.ts";
 import { requireUnit } from "../cpu/kv_pool.ts";
 import type { PoolHost } from "./kv_host.ts";
 import { readSlots } from "./kv_read.ts";
-import type { GpuBuffer } from "./memory.ts";
+import { aligned, type GpuBuffer } from "./memory.ts";
 
 /** Buffers of some consecutive layers. */
 export interface PoolPart {
@@ -140,9 +140,7 @@ export class GpuKvPool implements KvPool {
     const known = part.signals.get(key);
     if (known !== undefined) return known.buffer;
     const width = this.widthOf(signal), label = `layer${layer}.kv.${signal}`;
-    const slots = this.pages * this.slotsPerPage(format);
-    const bytes = 4 * part.layers * this.layout.kvHeads * slots * width;
-    const buffer = this.#bindable(label, bytes);
+    const buffer = this.#bindable(label, this.#slotBytes(width, format));
     part.signals.set(key, { signal, format, width, buffer });
     return buffer;
   }
@@ -155,10 +153,15 @@ export class GpuKvPool implements KvPool {
   bounds(layer: number): KvBounds {
     const part = this.#part(layer), units = part.layers * this.layout.kvHeads * this.pages;
     return part.bounds ??= {
-      buffer: this.#bindable(`layer${layer}.kv.bounds`, 4 * units * 2 * this.padded),
+      buffer: this.#bindable(`layer${layer}.kv.bounds`, this.#boundBytes()),
       known: new Uint8Array(units),
     };
   }
+
+  readonly recordBytes = {
+    slots: (width: number, format: KvFormat) => this.#inAllParts(this.#slotBytes(width, format)),
+    bounds: () => this.#inAllParts(this.#boundBytes()),
+  };
 
   /** Slots are written: bounds of their pages no longer hold. */
   forgetBounds(granularity: KvGranularity, slots: Uint32Array, format: KvFormat = "f32"): void {
@@ -223,6 +226,21 @@ export class GpuKvPool implements KvPool {
       if (bounds !== undefined) this.host.free(bounds.buffer);
       for (const { buffer } of signals.values()) this.host.free(buffer);
     }
+  }
+
+  /** Bytes of a record in one part. */
+  #slotBytes(width: number, format: KvFormat): number {
+    const units = this.#layersPerPart * this.layout.kvHeads * this.pages;
+    return 4 * units * this.slotsPerPage(format) * width;
+  }
+
+  #boundBytes(): number {
+    return 4 * this.#layersPerPart * this.layout.kvHeads * this.pages * 2 * this.padded;
+  }
+
+  #inAllParts(bytes: number): number {
+    const isBindable = bytes <= this.host.bindingBytes;
+    return isBindable ? aligned(bytes) * this.#parts.length : Infinity;
   }
 
   #bindable(label: string, bytes: number): GpuBuffer {

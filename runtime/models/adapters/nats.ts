@@ -17,6 +17,7 @@ export function natsRouter(load: AdapterLoader): KvAdapter {
   );
   return {
     name: "nats",
+    recordWidth: 3,
     record: (ops, layer, { hidden }) => ops.linear(hidden, routers[layer]!),
     [Symbol.dispose]: () => load.dispose(),
   };

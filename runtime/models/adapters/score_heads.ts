@@ -64,6 +64,7 @@ export function scoreHeads(load: AdapterLoader): KvAdapter {
   }
   return {
     name: "score-heads",
+    recordWidth: 1,
     record: (ops, layer, { hidden }) => heads[layer]!(ops, hidden),
     [Symbol.dispose]: () => load.dispose(),
   };

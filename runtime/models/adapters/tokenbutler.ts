@@ -21,6 +21,7 @@ export function tokenButler(load: AdapterLoader): KvAdapter {
   const projections = Array.from({ length: layers - 1 }, (_, p) => projection(load, p + 1, dim));
   return {
     name: "tokenbutler",
+    recordWidth: dim,
     record: (ops, layer, { k }) => layer === 0 ? undefined : ops.linear(k, projections[layer - 1]!),
     queries(ops, layer, { hidden, memory }) {
       const produce = producers[layer];
