@@ -131,7 +131,7 @@ function tile(
   );
   const b = f.local("i32", i32.const(0));
   f.loop(b, blocks, 1, () => {
-    touchAhead(f, parts, w, b);
+    if (format.readsAhead) touchAhead(f, parts, w, b);
     for (const step of format.steps) {
       const weights = ats.map((at) => step.weights(f, w, at, parts));
       for (const [i, row] of xs.entries()) {

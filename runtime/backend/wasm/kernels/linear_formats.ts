@@ -32,6 +32,8 @@ export interface Format {
   readonly groups: Readonly<Partial<Record<Height, number>>>;
   /** Accumulators per row and group. */
   readonly sums: number;
+  /** Whether weights are read a page ahead: pays where memory limits the kernel (bench/cpu). */
+  readonly readsAhead?: boolean;
   /** Parts of a block, in order. */
   readonly steps: readonly BlockStep[];
   /** Sums of the four outputs as i32. */
@@ -116,6 +118,7 @@ export const q8: Format = {
   xBytes: X7.bytes,
   weightBytes: WEIGHT_BYTES.q8,
   groups: { 4: 4, 2: 4, 1: 4 },
+  readsAhead: true,
   sums: 2,
   steps: range(4).map((u) => ({
     weights: (f, weight, at) =>
