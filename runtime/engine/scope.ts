@@ -49,6 +49,8 @@ export class ScopeState {
   /** Page -> the round of counting it was last seen in. */
   readonly #seen: number[] = [];
   #round = 0;
+  /** Most bytes that sequences of this request held at once. */
+  #peak = 0;
   readonly #onIdle: (scope: ScopeState) => void;
 
   /**
@@ -119,6 +121,11 @@ export class ScopeState {
     return schedule;
   }
 
+  /** What the cache holds once a step is computed and before its policy drops anything: the peak. */
+  countPeak(pageBytes: number): void {
+    this.#peak = Math.max(this.#peak, this.#heldPages() / this.shape.groups * pageBytes);
+  }
+
   /** Writes down what the cache holds after a step that computed `sequence`. */
   countKv({ kv }: Sequence, pageBytes: number): void {
     const { groups } = this.shape;
@@ -127,7 +134,7 @@ export class ScopeState {
       tokensKept: kv.meanCount,
       bytes: kv.heldCount / groups * pageBytes,
       bytesFull: Math.ceil(kv.computed / this.layout.pageSize) * pageBytes,
-      bytesPeak: Math.max(this.meter.kv?.bytesPeak ?? 0, held),
+      bytesPeak: this.#peak = Math.max(this.#peak, held),
     };
   }
 

@@ -71,6 +71,9 @@ export class Settler {
     this.#releaseRetired();
     this.#oldest = oldestOf(rows);
     rows.forEach((planned, r) => this.#advance(planned, answers[r]!));
+    for (const scope of new Set(rows.map(({ group: { leader } }) => leader.scope))) {
+      if (!scope.policy.lossless) scope.countPeak(this.#pageBytes);
+    }
     const byAge = [...rows].sort((a, b) => a.group.order - b.group.order);
     for (const planned of byAge) this.#settleRow(planned);
     if (this.#host.edits.length === 0) this.#releaseRetired();

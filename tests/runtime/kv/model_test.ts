@@ -122,6 +122,18 @@ for (const [name, create] of Object.entries(backends)) {
     }
   });
 
+  Deno.test(`${name}: the peak is what is held before a policy acts, not after`, async () => {
+    for (const policy of scored) {
+      await using engine = open(create);
+      const { usage } = await decode(engine, { name: policy, params: tight[policy]! }, 50, 0);
+      assert(usage.bytes < usage.bytesFull, policy);
+      assert(
+        usage.bytesPeak >= usage.bytesFull,
+        `${policy}: all of the prompt is there when it ranks`,
+      );
+    }
+  });
+
   Deno.test(`${name}: a pool too small for the full cache is enough for a budget or fewer bits`, async () => {
     await using engine = open(create, { pages: 12 }); // 48 tokens
     await assertRejects(
