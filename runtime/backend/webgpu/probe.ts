@@ -1,13 +1,21 @@
 /**
  * The probe: small problems with known answers, run before a GPU is trusted. Matrices in every format,
- * a step of rotation, storing and attention, norms and gates are compared with the reference, draws
- * with the host's.
+ * a step of rotation, storing and attention, norms and gates, and what KV policies use are compared with
+ * the reference, draws with the host's.
  */
 import { createRng, seedFrom } from "../../rng.ts";
-import type { AttentionRow, Backend, DType, Ops, Tensor } from "../backend.ts";
+import {
+  type AttentionRow,
+  type Backend,
+  type DType,
+  leastKvSupport,
+  type Ops,
+  type Tensor,
+} from "../backend.ts";
 import { createCpuBackend } from "../cpu/mod.ts";
 import type { GpuBackend } from "./mod.ts";
 import { probeDraws } from "./probe_draws.ts";
+import { kvResults } from "./probe_kv.ts";
 
 /** Largest error relative to the largest value; weights are the same numbers in every format. */
 const TOLERANCE = 1e-4;
@@ -101,7 +109,8 @@ const attention: Problem = async (backend) => {
   }) as [Tensor, Tensor];
   using y = all;
   using z = some;
-  return Float32Array.of(...await backend.read(y), ...await backend.read(z));
+  const [many, few] = await Promise.all([backend.read(y), backend.read(z)]);
+  return Float32Array.of(...many, ...few);
 };
 
 /**
@@ -116,16 +125,17 @@ export async function probe(
   const held = (on: Backend, dtype: DType) => (data: Float32Array) =>
     on.tensor("probe.weight", [WIDTH, DEPTH], dtype, data);
   try {
-    for (const dtype of ["f32", "f16", "q8", "q4"] as const) {
-      const denominator = dtype === "q8" ? 127 : 8;
-      for (const problem of TOKENS.map(layer)) {
+    // Together: on most devices a read is mostly waiting.
+    const layers = (["f32", "f16", "q8", "q4"] as const).flatMap((dtype) =>
+      TOKENS.map(async (tokens) => {
+        const problem = layer(tokens), denominator = dtype === "q8" ? 127 : 8;
+        const actual = await problem(backend, held(backend, dtype), denominator);
         const expected = await problem(reference, held(reference, "f32"), denominator);
-        const error = difference(
-          await problem(backend, held(backend, dtype), denominator),
-          expected,
-        );
-        if (!(error <= TOLERANCE)) return `a layer in ${dtype} is off by ${error.toExponential(1)}`;
-      }
+        return { dtype, error: difference(actual, expected) };
+      })
+    );
+    for (const { dtype, error } of await Promise.all(layers)) {
+      if (!(error <= TOLERANCE)) return `a layer in ${dtype} is off by ${error.toExponential(1)}`;
     }
     const f32 = held(backend, "f32");
     const error = difference(
@@ -134,6 +144,12 @@ export async function probe(
     );
     const most = backend.isHalf === true ? HALF_TOLERANCE : TOLERANCE;
     if (!(error <= most)) return `attention is off by ${error.toExponential(1)}`;
+    const support = backend.kv ?? leastKvSupport;
+    const expected = await kvResults(reference, support);
+    for (const [name, values] of await kvResults(backend, support)) {
+      const error = difference(values, expected.get(name)!);
+      if (!(error <= TOLERANCE)) return `${name} is off by ${error.toExponential(1)}`;
+    }
     return await probeDraws(backend);
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

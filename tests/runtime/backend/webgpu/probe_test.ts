@@ -1,6 +1,7 @@
 /** The probe lets a right backend through and finds one that errs in a single kind of kernel. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { Backend, Ops } from "../../../../runtime/backend/backend.ts";
+import type { AttentionRow, Backend, Ops } from "../../../../runtime/backend/backend.ts";
+import type { ReadRule } from "../../../../runtime/kv/policy.ts";
 import { probe } from "../../../../runtime/backend/webgpu/mod.ts";
 import { createTestGpuBackend, testWithGpu } from "../../../_webgpu.ts";
 
@@ -28,6 +29,14 @@ function spoiled(
       return typeof value === "function" ? value.bind(target) : value;
     },
   });
+}
+
+/** The row, reading one slot (or page) less than it should by one kind of score. */
+function oneLess(score: ReadRule["score"]) {
+  return (row: AttentionRow): AttentionRow => {
+    const { rule } = row;
+    return rule?.score === score ? { ...row, rule: { ...rule, budget: rule.budget - 1 } } : row;
+  };
 }
 
 testWithGpu("probe() names what a device gets wrong", async () => {
@@ -64,6 +73,39 @@ testWithGpu("probe() names what a device gets wrong", async () => {
           return ops.attention(q, pool, layer, rows, { ...options, scale });
         },
       })),
+    ]),
+    ...(["oracle", "bounds", "adapter"] as const).map((score): [RegExp, Backend] => [
+      new RegExp(`^reading f32 by ${score} is off by`),
+      spoiled(backend, (ops) => ({
+        attention: (q, pool, layer, rows, options) =>
+          ops.attention(q, pool, layer, rows.map(oneLess(score)), options),
+      })),
+    ]),
+    ...(["int8", "int4", "kivi4"] as const).flatMap((format): [RegExp, Backend][] => [
+      // One of the vectors is another one's.
+      [
+        new RegExp(`^attention over ${format} is off by`),
+        spoiled(backend, (ops) => ({
+          kvEncode: (pool, from, to, place) => {
+            const list = from.slice();
+            if (place.format === format) list[9] = list[8]!;
+            ops.kvEncode!(pool, list, to, place);
+          },
+        })),
+      ],
+      [
+        new RegExp(`^reading ${format} by oracle is off by`),
+        spoiled(backend, (ops) => ({
+          attention: (q, pool, layer, rows, options) =>
+            ops.attention(
+              q,
+              pool,
+              layer,
+              rows.map((row) => row.encoded?.format === format ? oneLess("oracle")(row) : row),
+              options,
+            ),
+        })),
+      ],
     ]),
     [
       /^a draw is token \d+, not \d+$/,
