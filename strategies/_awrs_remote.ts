@@ -107,6 +107,8 @@ async function reveal(
       seed: forkSeed(seed, revealBranch - id),
     },
     maxTokens: 1,
+    // Servers hide the token that stops them.
+    ignoreStop: true,
   };
   for await (const { token, logprob } of fork.generate(asked)) {
     urn.resolve(id, token, Math.exp(logprob));

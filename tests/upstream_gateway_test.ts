@@ -1,5 +1,5 @@
 /** Two gateways over loopback: one computes, the other has it as an upstream. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createGateway, type Gateway } from "../mod.ts";
 import { type Json, readEvents, streamedTexts } from "./routes/_support.ts";
 
@@ -87,6 +87,17 @@ Deno.test("a gateway over a gateway: same answers, whole and streamed, by tokens
     const response = await post(far, { model: id, seed: 6, stream: true });
     assertEquals(response.headers.get("x-served-by"), id);
     assertEquals(streamedTexts(await readEvents(response)), [whole.choices[0].message.content]);
+  }
+});
+
+Deno.test("a gateway over a gateway: awrs judges tokens here, also where the model would have ended", async () => {
+  await using gateways = await pair();
+  const body = { model: "up", structured_outputs: { grammar: 'root ::= [0-9]+ "!"' } };
+  for (const seed of [1, 2, 3, 4]) {
+    const answer: Json = await (await post(gateways.far, { ...body, seed }, "awrs")).json();
+    assertEquals(answer.error, undefined);
+    const [{ message, finish_reason: reason }] = answer.choices;
+    assertMatch(message.content, reason === "stop" ? /^[0-9]+!$/ : /^[0-9]+!?$/);
   }
 });
 
