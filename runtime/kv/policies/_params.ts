@@ -21,6 +21,9 @@ export const freeingParam = z.int().min(1).max(512).optional().describe(
     "16 unless places are those in the cache, which need 1 to be exact.",
 );
 
+/** Share of the prompt to keep where neither a budget nor a ratio is given. */
+export const defaultRatio = 0.5;
+
 /** Of policies that keep a number of tokens. */
 export const budgetShape = {
   budget: z.int().min(1).optional().describe("Tokens to keep per layer and KV head."),
@@ -47,7 +50,10 @@ export interface BudgetParams {
 }
 
 /** Tokens to keep: the budget, or the ratio of the prompt but no less than sinks and window. */
-export function budgetOf({ budget, ratio = 0.5, sinks, window }: BudgetParams, prompt: number) {
+export function budgetOf(
+  { budget, ratio = defaultRatio, sinks, window }: BudgetParams,
+  prompt: number,
+) {
   return budget ?? Math.max(sinks + window, Math.round(ratio * prompt));
 }
 

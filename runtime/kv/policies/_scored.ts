@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { groupTokens } from "../formats.ts";
 import type { KvGranularity, KvGroup, KvModel, KvPolicy, KvSignal, KvView } from "../policy.ts";
-import { budgetOf, type BudgetParams, budgetShape, checkBudget } from "./_params.ts";
+import { budgetOf, type BudgetParams, budgetShape, checkBudget, defaultRatio } from "./_params.ts";
 import { editsOf, settledCount } from "./_params.ts";
 
 /** What a ranking looks at. */
@@ -34,9 +34,16 @@ export interface ScoredSpec<P extends BudgetParams> {
 }
 
 /** Parameters of methods that have none of their own. */
-export const budgetParams = z.strictObject(budgetShape);
+export const budgetParams = z.strictObject(budgetShape).transform(withRatio);
 /** The same for methods that evict once: there is no interval. */
-export const promptParams = z.strictObject(budgetShape).omit({ interval: true });
+export const promptParams = z.strictObject(budgetShape).omit({ interval: true })
+  .transform(withRatio);
+
+/** The ratio of requests that give neither is among the parameters that ran. */
+function withRatio<P extends BudgetParams>(params: P): P {
+  const { budget, ratio } = params;
+  return budget === undefined && ratio === undefined ? { ratio: defaultRatio, ...params } : params;
+}
 
 interface State<P> {
   readonly params: P;

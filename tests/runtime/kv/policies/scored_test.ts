@@ -121,6 +121,18 @@ Deno.test("budgets below sinks and window, of zero, or twice, are refused with t
   assertThrows(() => started(snapkv, { interval: 4 })); // it evicts once
 });
 
+Deno.test("a ratio that was not given is part of the parameters after defaults", () => {
+  for (const policy of [h2o, snapkv]) {
+    const ratioOf = (params: unknown) => policy.params.parse(params).ratio;
+    assertEquals([ratioOf({}), ratioOf({ ratio: 0.2 }), ratioOf({ budget: 40 })], [
+      0.5,
+      0.2,
+      undefined,
+    ]);
+    assertEquals(policy.params.parse(policy.params.parse({})), policy.params.parse({}));
+  }
+});
+
 Deno.test("every ranking keeps sinks and window, and as many tokens as the budget says", () => {
   const signals = ["attention-sum", "attention-last", "key-norm"] as const;
   const policies: readonly KvPolicy[] = [h2o, tova, snapkv, keyNorm];
