@@ -126,7 +126,7 @@ for (const vocab of [2048, 32_003, 151_936]) {
         topLogprobs,
       }))
     );
-    const expected = draws.map((draw) => {
+    const expected = draws.map((draw): Drawn | undefined => {
       const { token, logprob, entropy, top } = sampleRow(row, draw);
       return { token, logprob, entropy, ...draw.topLogprobs > 0 ? { top } : {} };
     });
