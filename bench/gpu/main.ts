@@ -49,6 +49,14 @@ const small: KernelSizes = {
   repeats: 2,
 };
 
+const unknown = Deno.args.find((arg) => arg !== "--fast" && !/^--(models|formats)=./.test(arg));
+if (unknown !== undefined) {
+  throw new RangeError(
+    `Unknown option ${unknown}: known are --models=A,B of ${Object.keys(models)}, ` +
+      "--formats=f16,q8,q4 and --fast",
+  );
+}
+
 function option(name: string): string[] | undefined {
   const found = Deno.args.find((arg) => arg.startsWith(`--${name}=`));
   return found?.slice(name.length + 3).split(",");
