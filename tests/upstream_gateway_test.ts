@@ -92,7 +92,7 @@ Deno.test("a gateway over a gateway: same answers, whole and streamed, by tokens
 
 Deno.test("a gateway over a gateway: awrs judges tokens here, also where the model would have ended", async () => {
   await using gateways = await pair();
-  const body = { model: "up", structured_outputs: { grammar: 'root ::= [0-9]+ "!"' } };
+  const body = { model: "up", ["structured_outputs"]: { grammar: 'root ::= [0-9]+ "!"' } };
   for (const seed of [1, 2, 3, 4]) {
     const answer: Json = await (await post(gateways.far, { ...body, seed }, "awrs")).json();
     assertEquals(answer.error, undefined);

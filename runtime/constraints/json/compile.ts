@@ -5,12 +5,20 @@
  * Differs: what cannot be enforced while the text is written is refused by name, with its place.
  */
 import { Budget, ConstraintTooComplexError } from "../regex/budget.ts";
+import { compareDecimals } from "./decimal.ts";
 import { formatLengths, formatPatterns } from "./formats.ts";
 import { type SchemaLimits, Tally } from "./limits.ts";
 import { requireProgress } from "./in_place.ts";
 import { readArrayRule, readObjectRule } from "./containers.ts";
 import { listMatcher, patternMatcher } from "./matchers.ts";
-import { anyType, type MatcherSpec, type SchemaNode, type SchemaProgram } from "./program.ts";
+import {
+  anyType,
+  jsonType,
+  type MatcherSpec,
+  type NumberRule,
+  type SchemaNode,
+  type SchemaProgram,
+} from "./program.ts";
 import {
   type Draft,
   draftOf,
@@ -190,6 +198,23 @@ function fillNode(
   fillApplicators(node, schema, place, compiling);
   node.array = readArrayRule(schema, place, compiling);
   node.object = readObjectRule(schema, place, compiling);
+  node.types &= ~impossibleTypes(node);
+}
+
+/** Types whose own bounds leave no value: what contradicts itself is refused at once where it can be seen. */
+function impossibleTypes({ number, string, array, object }: SchemaNode): number {
+  const isCrossed = (rule: { readonly min: number; readonly max: number } | undefined) =>
+    rule !== undefined && rule.min > rule.max;
+  return (number && hasCrossedBounds(number) ? jsonType.number : 0) |
+    (isCrossed(string) ? jsonType.string : 0) |
+    (isCrossed(array) ? jsonType.array : 0) |
+    (isCrossed(object) ? jsonType.object : 0);
+}
+
+function hasCrossedBounds({ min, max, minIsExclusive, maxIsExclusive }: NumberRule): boolean {
+  if (!min || !max) return false;
+  const order = compareDecimals(min, max);
+  return order > 0 || (order === 0 && (minIsExclusive || maxIsExclusive));
 }
 
 function fillScalars(

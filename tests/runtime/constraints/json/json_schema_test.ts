@@ -131,6 +131,11 @@ Deno.test("jsonSchemaConstraint refuses what it cannot enforce, with the place",
     [{ allOf: [{ $ref: "#" }] }, "without end"],
     [{ type: "string", enum: [1] }, "contradicts"],
     [{ allOf: [{ type: "string" }, { type: "number" }] }, "contradicts"],
+    [{ type: "integer", minimum: 5, maximum: 3 }, "contradicts"],
+    [{ type: "number", exclusiveMinimum: 1, maximum: 1 }, "contradicts"],
+    [{ type: "string", minLength: 3, maxLength: 2 }, "contradicts"],
+    [{ type: "array", minItems: 2, maxItems: 1 }, "contradicts"],
+    [{ type: "object", minProperties: 2, maxProperties: 1 }, "contradicts"],
   ];
   for (const [schema, text] of refused) {
     const error = assertThrows(() => jsonSchemaConstraint(schema, vocab), FormatError);
