@@ -311,14 +311,19 @@ export interface Ops {
    */
   kvCopy(pool: KvPool, from: Uint32Array, to: Uint32Array, options?: CopyOptions): void;
   /**
-   * Stores f32 slots `from` in another format at slots `to` of pages of that format; with records.
+   * Stores f32 slots `from` in another format at slots `to` of pages of that format, with what is
+   * recorded about them: at least `signals`, all that there is by default.
    * "kivi4": whole groups of 32, whose targets follow each other from a multiple of 32 on.
    */
   kvEncode?(
     pool: KvPool,
     from: Uint32Array,
     to: Uint32Array,
-    place: { readonly granularity: KvGranularity; readonly format: Exclude<KvFormat, "f32"> },
+    place: {
+      readonly granularity: KvGranularity;
+      readonly format: Exclude<KvFormat, "f32">;
+      readonly signals?: readonly KvSignal[];
+    },
   ): void;
   /** Records `values` [tokens, kvHeads * width] as `signal` of the rows' new slots. */
   kvRecord?(

@@ -88,6 +88,8 @@ export type PageEdit =
     /** Slots of pages of `place.format`. */
     readonly to: Uint32Array;
     readonly place: SlotPlace & { readonly format: Exclude<KvFormat, "f32"> };
+    /** What is recorded about the slots and has to go along. */
+    readonly signals: readonly KvSignal[];
   };
 
 /** Which pages a row attends to, per group at the given granularity. */

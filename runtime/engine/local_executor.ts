@@ -237,7 +237,7 @@ function applyEdit(ops: Ops, pool: KvPool, edit: PageEdit, rope: Rope): void {
     return;
   }
   if (ops.kvEncode === undefined) throw new EngineError("The backend has no other KV formats");
-  ops.kvEncode(pool, edit.from, edit.to, edit.place);
+  ops.kvEncode(pool, edit.from, edit.to, { ...edit.place, signals: edit.signals });
 }
 
 /** Which adapters the rows use, and which rows use each. */

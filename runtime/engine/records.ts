@@ -5,7 +5,7 @@
  * finds no room is refused, and no step ever fails for it.
  */
 import { OutOfMemoryError } from "../errors.ts";
-import type { KvFormat, KvPolicy, KvSignal } from "../kv/policy.ts";
+import { type KvFormat, type KvPolicy, type KvSignal, recordedBy } from "../kv/policy.ts";
 
 /** What there is for records, and what each takes; Infinity: it cannot be had. In bytes. */
 export interface RecordRoom {
@@ -21,16 +21,11 @@ export function recordKey(signal: KvSignal, format: KvFormat): string {
   return `${signal} ${format}`;
 }
 
-interface Reserved {
-  readonly signals: ReadonlySet<KvSignal>;
-  readonly formats: ReadonlySet<KvFormat>;
-  readonly bounds: boolean;
-}
-
 /** What is set aside on one backend. Records are kept for good, so nothing is given back. */
 export class RecordLedger {
   readonly #room: RecordRoom | undefined;
-  #reserved: Reserved = { signals: new Set(), formats: new Set(["f32"]), bounds: false };
+  /** Keys of records, and "bounds". */
+  #reserved: ReadonlySet<string> = new Set();
 
   /** @param room undefined: there is no limit */
   constructor(room: RecordRoom | undefined) {
@@ -45,12 +40,7 @@ export class RecordLedger {
    */
   reserve(policy: KvPolicy, params: unknown): void {
     if (this.#room === undefined) return;
-    const { signals, formats, bounds } = this.#reserved;
-    const wanted: Reserved = {
-      signals: signals.union(new Set(recordedBy(policy))),
-      formats: formats.union(new Set([policy.format?.(params) ?? "f32"])),
-      bounds: bounds || policy.reads?.(params)?.score === "bounds",
-    };
+    const wanted = this.#reserved.union(new Set(neededBy(policy, params)));
     const before = bytesOf(this.#room, this.#reserved), after = bytesOf(this.#room, wanted);
     if (after > before && after > this.#room.bytes) {
       const what = `what KV policy ${JSON.stringify(policy.name)} records about the cache`;
@@ -60,17 +50,17 @@ export class RecordLedger {
   }
 }
 
-/** "key" and "value" are in the cache already. */
-function recordedBy({ signals, adapter }: KvPolicy): KvSignal[] {
-  const own = signals.filter((name) => name !== "key" && name !== "value");
-  return adapter === undefined ? own : [...own, `adapter:${adapter}`];
+/** Slots that are stored in another format take along what the policy records about them. */
+function neededBy(policy: KvPolicy, params: unknown): string[] {
+  const formats = new Set<KvFormat>(["f32", policy.format?.(params) ?? "f32"]);
+  const keys = recordedBy(policy)
+    .flatMap((signal) => [...formats].map((format) => recordKey(signal, format)));
+  return policy.reads?.(params)?.score === "bounds" ? [...keys, "bounds"] : keys;
 }
 
-/** Slots take all that is recorded about any slot with them into another format. */
-function bytesOf(room: RecordRoom, { signals, formats, bounds }: Reserved): number {
-  let bytes = bounds ? room.bounds : 0;
-  for (const signal of signals) {
-    for (const format of formats) bytes += room.signals[recordKey(signal, format)] ?? 0;
-  }
-  return bytes;
+function bytesOf(room: RecordRoom, keys: ReadonlySet<string>): number {
+  return [...keys].reduce(
+    (sum, key) => sum + (key === "bounds" ? room.bounds : room.signals[key] ?? 0),
+    0,
+  );
 }

@@ -8,6 +8,7 @@
 import { EngineError } from "../errors.ts";
 import { type EditHost, encodeSlots, keepSlots } from "./edits.ts";
 import { groupTokens } from "./formats.ts";
+import { recordedBy } from "./policy.ts";
 import type {
   KvEdit,
   KvGroup,
@@ -168,7 +169,13 @@ function apply(
       if (edit.slots > table.firstPlain && edit.slots % groupTokens(edit.format) !== 0) {
         fail(`it encoded ${edit.slots} tokens, no whole groups of ${edit.format}`);
       }
-      return encodeSlots(kv, table, edit.slots, edit.format, host);
+      return encodeSlots(
+        kv,
+        table,
+        edit.slots,
+        { format: edit.format, signals: recordedBy(policy) },
+        host,
+      );
     case "read":
       if (edit.slots !== undefined) requireAscending(edit.slots, table.count, fail);
       table.read = edit.slots && { slots: edit.slots, from: settledSlots };

@@ -4,7 +4,7 @@
  */
 import type { PageEdit } from "../engine/executor.ts";
 import { OutOfPagesError } from "../errors.ts";
-import type { KvFormat } from "./policy.ts";
+import type { KvFormat, KvSignal } from "./policy.ts";
 import type { SequenceKv } from "./sequence_kv.ts";
 import { type KvTable, newSegment, physicalSlot, type Segment } from "./table.ts";
 
@@ -57,7 +57,11 @@ export function encodeSlots(
   kv: SequenceKv,
   table: KvTable,
   slots: number,
-  format: Exclude<KvFormat, "f32">,
+  { format, signals }: {
+    readonly format: Exclude<KvFormat, "f32">;
+    /** What is recorded about them and goes along. */
+    readonly signals: readonly KvSignal[];
+  },
   host: EditHost,
 ): void {
   const count = slots - table.firstPlain;
@@ -71,7 +75,7 @@ export function encodeSlots(
   target.table = undefined;
   const to = from.map((_, i) => physicalSlot(target, target.count + i));
   const { granularity } = kv.shape;
-  host.edits.push({ op: "encode", from, to, place: { granularity, format } });
+  host.edits.push({ op: "encode", from, to, place: { granularity, format }, signals });
   target.count += count;
   const rest = Uint32Array.from({ length: plain.count - count }, (_, i) => count + i);
   gather(kv, plain, rest, undefined, host);

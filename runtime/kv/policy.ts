@@ -203,3 +203,11 @@ export interface KvPolicy<S = unknown, P = unknown> {
   /** Pure: reads the view, returns the next state and what should change. */
   plan(state: S, view: KvView): { readonly state: S; readonly edits: readonly KvEdit[] };
 }
+
+/** Signals about slots that are kept beside the cache; "key" and "value" are in it already. */
+export function recordedBy(
+  { signals, adapter }: Pick<KvPolicy, "signals" | "adapter">,
+): KvSignal[] {
+  const own = signals.filter((name) => name !== "key" && name !== "value");
+  return adapter === undefined ? own : [...own, `adapter:${adapter}`];
+}

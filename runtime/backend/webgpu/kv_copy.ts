@@ -3,7 +3,7 @@ import * as kernels from "../../../shaders/mod.ts";
 import { ShapeError } from "../../errors.ts";
 import { groupTokens, vectorBytes } from "../../kv/formats.ts";
 import { keyGroupBytes } from "../../kv/kivi.ts";
-import type { KvFormat, KvGranularity } from "../../kv/policy.ts";
+import type { KvFormat, KvGranularity, KvSignal } from "../../kv/policy.ts";
 import type { CopyOptions } from "../backend.ts";
 import { requireDistinct } from "../cpu/kv_copy.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
@@ -175,9 +175,10 @@ export function kvEncode(
   pool: GpuKvPool,
   from: Uint32Array,
   to: Uint32Array,
-  { granularity, format }: {
+  { granularity, format, signals }: {
     readonly granularity: KvGranularity;
     readonly format: Exclude<KvFormat, "f32">;
+    readonly signals?: readonly KvSignal[];
   },
 ): void {
   if (from.length !== to.length) {
@@ -219,6 +220,7 @@ export function kvEncode(
     }
     for (const record of [...part.records()]) {
       if (record.format !== "f32") continue;
+      if (signals?.includes(record.signal) === false) continue; // another policy's
       const { signal, width, buffer } = record;
       const other = pool.record(signal, p * part.layers, format);
       stage.dispatch(

@@ -30,14 +30,19 @@ Deno.test("reserve() counts each record once and refuses the first policy that f
   for (const name of ["snapkv", "key-norm", "full", "streaming"]) reserve(ledger, name);
 });
 
-Deno.test("reserve() counts bounds, and what slots take with them into another format", () => {
+Deno.test("reserve() counts bounds, and what a policy's own slots take with them into another format", () => {
   const ledger = new RecordLedger(room);
   reserve(ledger, "quest");
   reserve(ledger, "h2o");
-  const error = assertThrows(() => reserve(ledger, "int8"), OutOfMemoryError);
+  const error = assertThrows(
+    () => reserve(ledger, "h2o", { format: "int8" }),
+    OutOfMemoryError,
+  );
   assertEquals([error.needed, error.left], [30, 10]);
+  // A format alone takes nothing along, whatever others record.
+  reserve(ledger, "int8");
   const other = new RecordLedger(room);
-  reserve(other, "int8"); // nothing is recorded yet
+  reserve(other, "h2o", { format: "int8" });
   reserve(other, "h2o");
   assertThrows(() => reserve(other, "quest"), OutOfMemoryError);
 });
