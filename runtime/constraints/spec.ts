@@ -7,6 +7,7 @@ import { compileGrammar, type GrammarProgram, grammarProgramConstraint } from ".
 import {
   compileSchema,
   jsonProgramConstraint,
+  requireCheckable,
   resolveSchemaLimits,
   type SchemaLimits,
   type SchemaProgram,
@@ -63,6 +64,7 @@ export function compileConstraint(
   switch (spec.kind) {
     case "json_schema": {
       const program = compileSchema(spec.schema, resolveSchemaLimits(limits.schema));
+      requireCheckable(program.nodes);
       return { spec, kind: spec.kind, program };
     }
     case "regex":

@@ -78,6 +78,15 @@ Deno.test("plain completions take the same constraints", async () => {
 });
 
 /** [what, fields, code, param] */
+/** Definitions of which each refers to the next one twice. */
+function doubled(levels: number): Record<string, unknown> {
+  const last = { type: "string" };
+  return Object.fromEntries(Array.from({ length: levels + 1 }, (_, i) => {
+    const next = { $ref: `#/$defs/d${i + 1}` };
+    return [`d${i}`, i === levels ? last : { anyOf: [next, next] }];
+  }));
+}
+
 const refused: readonly (readonly [string, Json, string, string])[] = [
   [
     "two constraints",
@@ -183,6 +192,12 @@ const refused: readonly (readonly [string, Json, string, string])[] = [
   [
     "a large schema",
     { response_format: format({ description: "x".repeat(70_000) }) },
+    "schema_too_complex",
+    "response_format.json_schema.schema",
+  ],
+  [
+    "references that double thirty times",
+    { response_format: format({ $ref: "#/$defs/d0", $defs: doubled(30) }) },
     "schema_too_complex",
     "response_format.json_schema.schema",
   ],

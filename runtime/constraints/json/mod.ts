@@ -11,6 +11,7 @@ import type { SchemaProgram } from "./program.ts";
 import type { JsonState } from "./state.ts";
 
 export { compileSchema } from "./compile.ts";
+export { requireCheckable } from "./in_place.ts";
 export { formatPatterns } from "./formats.ts";
 export { type Draft, draftOf } from "./resources.ts";
 export { resolveSchemaLimits, type SchemaLimits, schemaLimits } from "./limits.ts";
