@@ -24,8 +24,6 @@ const COLOURS = [
   "#2b9aa8",
   "#e377c2",
   "#17a05d",
-  "#17a05d",
-  "#17a05d",
   "#555555",
   "#b8860b",
   "#e6194b",
@@ -36,6 +34,9 @@ const COLOURS = [
   "#888888",
   "#b0b0b0",
 ] as const;
+/** One curve for what differs only in the bias, which is how `nats` chooses its share. */
+const curveOf = (policy: string) => policy.replace(/ \(bias .*\)$/, "");
+const CURVES = [...new Set(ENTRIES.map(({ label }) => curveOf(label)))];
 const SHARES = [0.05, 0.1, 0.25, 0.5, 1];
 const STORY_MOST = 2;
 
@@ -43,9 +44,8 @@ const x = (share: number) => LEFT + (WIDTH - LEFT) * Math.log(share / 0.04) / Ma
 
 /** An SVG; dashed lines read less and keep everything. */
 export function figure(rows: readonly Row[]): string {
-  const names = [...new Set(rows.map(({ policy }) => policy))];
-  const place = (name: string) => Math.max(0, ENTRIES.findIndex(({ label }) => label === name));
-  const colourOf = (name: string) => COLOURS[place(name) % COLOURS.length]!;
+  const names = [...new Set(rows.map(({ policy }) => curveOf(policy)))];
+  const colourOf = (name: string) => COLOURS[CURVES.indexOf(name) % COLOURS.length]!;
   const width = 3 * (WIDTH + GAP) + 20, height = TOP + 2 * (HEIGHT + GAP + 30);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" ` +
@@ -66,7 +66,7 @@ export function figure(rows: readonly Row[]): string {
   const legendAt = `translate(${20 + 2 * (WIDTH + GAP)} ${TOP + HEIGHT + GAP + 40})`;
   const legend = names.map((name, i) => {
     const column = Math.floor(i / 12) * 150, y = (i % 12) * 20;
-    const dash = rows.find(({ policy }) => policy === name)?.family === "read"
+    const dash = rows.find(({ policy }) => curveOf(policy) === name)?.family === "read"
       ? ` stroke-dasharray="5 3"`
       : "";
     return `<path d="M${column} ${y}h22" stroke="${colourOf(name)}" stroke-width="2"${dash}/>` +
@@ -103,7 +103,7 @@ function panel(
       } %</text>`,
     );
   }
-  for (const [name, own] of Map.groupBy(rows, ({ policy }) => policy)) {
+  for (const [name, own] of Map.groupBy(rows, ({ policy }) => curveOf(policy))) {
     parts.push(line(own, colourOf(name), y));
   }
   return parts.join("");

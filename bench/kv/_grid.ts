@@ -70,6 +70,9 @@ export const fixed = (label: string, family: Family, params = {}, name = label):
   choice: () => ({ name, params }),
 });
 
+/** What is added to the logit of `global`: the other way to choose a share. */
+const NATS_BIASES = [-8, -6, -4, 0, 4];
+
 /** In the order of the tables. Decode-time policies evict every 8 tokens. */
 export const ENTRIES: readonly Entry[] = [
   fixed("full", "full"),
@@ -105,11 +108,23 @@ export const ENTRIES: readonly Entry[] = [
   ranked("h2o", { interval: 8 }),
   ranked("tova", { interval: 8 }),
   ranked("snapkv"),
-  ranked("pyramidkv"),
+  {
+    label: "pyramidkv",
+    family: "kept",
+    ratios: RATIOS,
+    choice(ratio, prompt) {
+      const budget = budgetOf(ratio, prompt), { sinks } = split(budget);
+      // With a larger window it is snapkv: the top layer would keep less than the window.
+      return {
+        name: "pyramidkv",
+        params: { budget, sinks, window: Math.max(1, Math.floor(budget / 21)) },
+      };
+    },
+  },
   ranked("expected-attention"),
   ranked("key-norm", { interval: 8 }),
   ranked("key-diff", { interval: 8 }),
-  ...[-4, 0, 4].map((bias) =>
+  ...NATS_BIASES.map((bias) =>
     fixed(`nats (bias ${bias})`, "kept", { global_bias: bias, interval: 8 }, "nats")
   ),
   reading("oracle", { dense_layers: 1 }),

@@ -28,7 +28,7 @@ export async function keepPoint<T>(file: string, points: T[], point: T): Promise
 export async function readTexts(
   file: string,
   vocab: Vocab,
-  { length = 320, count = 24 } = {},
+  { length = 320, count = 48 } = {},
 ): Promise<readonly (readonly number[])[]> {
   const stories = (await Deno.readTextFile(file)).split(/\n\n+/);
   const tokens = stories.flatMap((story) => [...vocab.encode(story), 0]);

@@ -35,12 +35,16 @@ export interface KvReport {
   readonly rows: readonly Row[];
 }
 
+/** Titles with a share in them are per cent right. */
 const COLUMNS: readonly (readonly [title: string, task: string, ratio: number])[] = [
-  ["recall, 10 %", "recall", 0.1],
+  ["recall, 5 %", "recall", 0.05],
+  ["10 %", "recall", 0.1],
   ["25 %", "recall", 0.25],
   ["50 %", "recall", 0.5],
-  ["passkey, 25 %", "passkey", 0.25],
-  ["multi-fact, 25 %", "multi-fact", 0.25],
+  ["passkey, 10 %", "passkey", 0.1],
+  ["25 %", "passkey", 0.25],
+  ["multi-fact, 10 %", "multi-fact", 0.1],
+  ["25 %", "multi-fact", 0.25],
   ["recall, question seen, 25 %", "recall, question visible", 0.25],
   ["perplexity, 25 %", "story", 0.25],
 ];
@@ -66,11 +70,13 @@ export function kvTable({ rows }: KvReport): string {
     const shown = own.find(({ task }) => task === "recall") ?? own[0]!;
     const share = isFixed && shown.family === "kept" ? `${percent(shown.kept)} kept` : undefined;
     const label = share ?? families[shown.family] ?? "";
-    return `| \`${name}\` | ${label} | ${cells.join(" | ")} |`;
+    const held = own.find(({ task, ratio }) => task === "recall" && (isFixed || ratio === 0.25));
+    const bytes = held === undefined ? "" : percent(held.bytes);
+    return `| \`${name}\` | ${label} | ${bytes} | ${cells.join(" | ")} |`;
   });
   return [
-    `| policy | share of tokens | ${COLUMNS.map(([title]) => title).join(" | ")} |`,
-    `| --- | --- | ${COLUMNS.map(() => "---").join(" | ")} |`,
+    `| policy | share of tokens | bytes, 25 % | ${COLUMNS.map(([title]) => title).join(" | ")} |`,
+    `| --- | --- | --- | ${COLUMNS.map(() => "---").join(" | ")} |`,
     ...lines,
   ].join("\n");
 }
@@ -80,6 +86,6 @@ const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
 function cell({ task, value, low, high, beats_streaming: beats }: Row): string {
   const text = task === "story"
     ? `x ${value.toFixed(3)}`
-    : `${percent(value)} (${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
+    : `${(100 * value).toFixed(0)} (${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
   return beats ? `**${text}**` : text;
 }

@@ -1,7 +1,7 @@
 /**
  * All measurements of KV policies, one after the other; arguments go to each of them.
  *
- *     deno task bench:kv [--count 22] [--seeds 3] [--stories FILE]
+ *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE]
  */
 const argument = (name: string) => {
   const at = Deno.args.indexOf(`--${name}`);

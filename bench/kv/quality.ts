@@ -1,7 +1,7 @@
 /**
  * What KV policies do to answers: accuracy and loss against the share of tokens kept or read.
  *
- *     deno task bench:kv [--count 22] [--seeds 3] [--stories FILE] [--out bench/results/kv]
+ *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE] [--out bench/results/kv]
  *
  * Points that the result file has already are not measured again, so that a run can be continued.
  */
@@ -18,7 +18,7 @@ const ORDER = [1, 0.25, 0.1, 0.5, 0.05];
 const { values } = parseArgs({
   args: Deno.args,
   options: {
-    count: { type: "string", default: "22" },
+    count: { type: "string", default: "67" },
     seeds: { type: "string", default: "3" },
     seconds: { type: "string", default: "36000" },
     policy: { type: "string", multiple: true },

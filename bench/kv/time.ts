@@ -1,10 +1,12 @@
 /**
- * Time of one decode step against the length of the context, with the full cache and a quarter of it.
+ * Time of one decode step against the length of the context, with the full cache and a quarter of it;
+ * JSON and an SVG beside it. For a quiet machine.
  *
  *     deno run -A bench/kv/time.ts [--backend wasm] [--out bench/results/kv-time.json]
  */
 import { parseArgs } from "node:util";
 import type { KvChoice } from "../../runtime/mod.ts";
+import { lineChart } from "../_chart.ts";
 import { openModel, scopeOf } from "./_model.ts";
 
 const { values } = parseArgs({
@@ -29,6 +31,12 @@ const choices = (context: number): Readonly<Record<string, KvChoice>> => ({
   "key-norm per head, 25 % kept": {
     name: "key-norm",
     params: { budget: context / 4, sinks: 4, window: 16, interval: 512 },
+  },
+  nats: { name: "nats", params: {} },
+  "quest, 25 % read": { name: "quest", params: { budget: context / 4, sinks: 4, window: 8 } },
+  "tokenbutler, 25 % read": {
+    name: "tokenbutler",
+    params: { budget: context / 4, sinks: 4, window: 8 },
   },
 });
 
@@ -58,7 +66,7 @@ const rows = [...times].map(([key, list]) => {
   const at = (share: number) =>
     Number((1000 * sorted[Math.floor(share * sorted.length)]!).toFixed(0));
   const [, label, context] = key.match(/^(.*) (\d+)$/)!;
-  return { policy: label, context: Number(context), p10_us: at(0.1), median_us: at(0.5) };
+  return { policy: label!, context: Number(context), p10_us: at(0.1), median_us: at(0.5) };
 });
 await Deno.writeTextFile(
   values.out,
@@ -68,5 +76,16 @@ await Deno.writeTextFile(
     2,
   ) + "\n",
 );
+const figure = lineChart({
+  title: `A decode step of decant-tiny (${values.backend}), 10th percentile`,
+  x: { name: "tokens in the context", min: 0, max: 1000 },
+  y: { name: "milliseconds", min: 0 },
+  curves: [...Map.groupBy(rows, ({ policy }) => policy)].map(([name, own]) => ({
+    name,
+    points: own.map(({ context, p10_us }) => [context, p10_us / 1000] as const),
+    dashed: name.endsWith("read"),
+  })),
+});
+await Deno.writeTextFile(values.out.replace(/\.json$/, ".svg"), figure);
 // deno-lint-ignore no-console
 for (const row of rows) console.log(JSON.stringify(row));
