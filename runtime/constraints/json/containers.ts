@@ -1,7 +1,8 @@
 /** Keywords about lists and objects. */
-import { type Compiling, readCount } from "./compile.ts";
+import type { Compiling } from "./compiling.ts";
 import type { ArrayRule, ObjectRule, StringRule } from "./program.ts";
 import { escapeStep, isObject, type JsonObject, type Place, schemaError } from "./resources.ts";
+import { readCount } from "./scalars.ts";
 
 /** Undefined where every list is fine. */
 export function readArrayRule(

@@ -1,7 +1,8 @@
-/** Keywords about types, numbers and enumerations, and the ones that are refused. */
-import type { Compiling } from "./compile.ts";
+/** Keywords about types, numbers, strings and enumerations, and the ones that are refused. */
+import type { Compiling } from "./compiling.ts";
 import { type Decimal, decimalOf } from "./decimal.ts";
-import { jsonType, type NumberRule } from "./program.ts";
+import { formatLengths, formatPatterns } from "./formats.ts";
+import { jsonType, type NumberRule, type StringRule } from "./program.ts";
 import { type Draft, isObject, type JsonObject, type Place, schemaError } from "./resources.ts";
 
 const typeBits: ReadonlyMap<unknown, number> = new Map(Object.entries(jsonType));
@@ -175,6 +176,43 @@ function bound(
   const at = ({ digits, scale: own }: Decimal) => digits * 10n ** BigInt(scale - own);
   const isTighter = sign * Number(at(exclusive) - at(inclusive)) >= 0;
   return { value: isTighter ? exclusive : inclusive, isExclusive: isTighter };
+}
+
+/** Length, patterns and listed values; undefined where every string is fine. */
+export function readStringRule(
+  schema: JsonObject,
+  { at }: Place,
+  compiling: Compiling,
+  values: readonly string[] | undefined,
+): StringRule | undefined {
+  const matchers: number[] = [];
+  let max = Infinity;
+  if (schema.pattern !== undefined) {
+    if (typeof schema.pattern !== "string") throw schemaError(`"pattern" must be a string`, at);
+    matchers.push(compiling.pattern(schema.pattern, at));
+  }
+  if (schema.format !== undefined) {
+    if (typeof schema.format !== "string") throw schemaError(`"format" must be a string`, at);
+    const pattern = formatPatterns.get(schema.format);
+    if (pattern !== undefined) {
+      matchers.push(compiling.pattern(pattern, at));
+      max = formatLengths.get(schema.format) ?? max;
+    } else compiling.note(`format ${schema.format.slice(0, 64)}`);
+  }
+  if (values) matchers.push(compiling.list(values));
+  const min = readCount(schema, "minLength", at) ?? 0;
+  max = Math.min(max, readCount(schema, "maxLength", at) ?? Infinity);
+  return matchers.length === 0 && min === 0 && max === Infinity
+    ? undefined
+    : { matchers, min, max };
+}
+
+/** A keyword whose value is a count. @throws {FormatError} */
+export function readCount(schema: JsonObject, key: string, at: string): number | undefined {
+  const value = schema[key];
+  if (value === undefined) return undefined;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
+  throw schemaError(`"${key}" must be a whole number, at least 0`, at);
 }
 
 /** Keywords that say something about validity and that are not enforced while the text is written. */
