@@ -8,7 +8,10 @@ export const formatParam = z.enum(["f32", "int8", "int4", "kivi4"]).default("f32
   "How kept tokens are stored. 8 and 4 bits take about 28 and 16 % of the bytes. kivi4 = 4 bits, keys " +
     "per channel of 32 tokens, which are dropped together.",
 );
-export const sinksParam = z.int().min(0).max(64).default(4).describe(
+/** Defaults of policies that keep a number of tokens. */
+const usual = { window: 32, sinks: 4 };
+
+export const sinksParam = z.int().min(0).max(64).default(usual.sinks).describe(
   "First tokens, which are always kept.",
 );
 export const intervalParam = z.int().min(1).max(512).default(16).describe(
@@ -31,7 +34,7 @@ export const budgetShape = {
     "Share of the prompt to keep instead of a number of tokens; 0.5 if neither is given.",
   ),
   sinks: sinksParam,
-  window: z.int().min(1).max(1 << 20).default(32).describe(
+  window: z.int().min(1).max(1 << 20).default(usual.window).describe(
     "Newest tokens, which are always kept, the current one included.",
   ),
   interval: intervalParam,
@@ -68,28 +71,75 @@ export function checkBudget(
     throw new PolicyError(name, "takes budget or ratio, not both", "ratio");
   }
   checkWindow(name, sinks, window, contextLength);
-  if (budget !== undefined && budget < sinks + window) {
-    throw new PolicyError(
-      name,
-      `budget ${budget} is below window ${window} plus ${sinks} sinks`,
-      "budget",
-    );
-  }
+  if (budget !== undefined) checkRoom(name, { budget }, { window, sinks }, usual);
 }
 
-/** @throws {PolicyError} if what is always kept or read exceeds the context */
+/** Tokens by the parameter that asks for them. */
+export type Parts = Readonly<Record<string, number>>;
+
+/** @throws {PolicyError} if what is always kept or read exceeds the context, naming the largest part */
 export function checkWindow(
   name: string,
   sinks: number,
   window: number,
   contextLength: number,
+  more: Parts = {},
 ): void {
-  if (sinks + window <= contextLength) return;
+  const parts = { window, sinks, ...more };
+  if (sumOf(parts) <= contextLength) return;
   throw new PolicyError(
     name,
-    `window ${window} and ${sinks} sinks exceed the context of ${contextLength} tokens`,
-    "window",
+    `${listOf(parts)} together exceed the context of ${contextLength} tokens`,
+    largestOf(parts),
   );
+}
+
+/**
+ * Checks that what is always kept or read fits into a bound.
+ *
+ * @param bound the parameter that bounds it
+ * @param usual the parts by default
+ * @param rest tokens of the bound that must be left
+ * @throws {PolicyError} naming the largest part, or the bound if it would be too small for `usual` too
+ */
+export function checkRoom(
+  name: string,
+  bound: Parts,
+  parts: Parts,
+  usual: Parts,
+  rest = 0,
+): void {
+  const most = sumOf(bound) - rest;
+  if (sumOf(parts) <= most) return;
+  const [param] = Object.keys(bound);
+  throw new PolicyError(
+    name,
+    `${listOf(bound)} has no room for ${listOf(parts)}${rest > 0 ? ` and ${rest} more` : ""}`,
+    sumOf(usual) > most ? param : largestOf(parts),
+  );
+}
+
+function sumOf(parts: Parts): number {
+  return Object.values(parts).reduce((sum, tokens) => sum + tokens, 0);
+}
+
+function listOf(parts: Parts): string {
+  return Object.entries(parts).map(([param, tokens]) => `${param} ${tokens}`).join(", ");
+}
+
+function largestOf(parts: Parts): string {
+  return Object.entries(parts).reduce((a, b) => b[1] > a[1] ? b : a)[0];
+}
+
+/** Makes an issue of the first parameter that was given and that only `users` look at. */
+export function refuseUnused(
+  context: z.RefinementCtx,
+  given: Readonly<Record<string, unknown>>,
+  users: string,
+): void {
+  const unused = Object.keys(given).find((param) => given[param] !== undefined);
+  if (unused === undefined) return;
+  context.addIssue({ code: "custom", path: [unused], message: `only ${users} uses it` });
 }
 
 /** Slots of committed tokens: policies may drop or encode these. */

@@ -12,26 +12,34 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvEdit, KvGroup, KvModel, KvPolicy } from "../policy.ts";
-import { checkWindow } from "./_params.ts";
+import { checkRoom, checkWindow, refuseUnused } from "./_params.ts";
 import { type Forecast, lastRow, meanRows, network } from "./_forecast.ts";
 
 const adapter = "attention-predictor";
 
+const usual = { window: 8, sinks: 4, block: 4 };
+
 const params = z.strictObject({
-  budget: z.int().min(1).default(64).describe("Tokens read per KV head and step"),
-  sinks: z.int().min(0).default(4).describe("First tokens, always read"),
-  window: z.int().min(1).default(8).describe("Newest tokens, always read"),
-  block: z.int().min(1).max(64).default(4).describe("Tokens per block of the forecast"),
-  history: z.int().min(1).max(128).default(16).describe("Rows the forecast sees"),
+  budget: z.int().min(1).default(64).describe(
+    "Tokens read per KV head and step; at least sinks, window and block",
+  ),
+  sinks: z.int().min(0).default(usual.sinks).describe("First tokens, always read"),
+  window: z.int().min(1).default(usual.window).describe("Newest tokens, always read"),
+  block: z.int().min(1).max(64).default(usual.block).describe("Tokens per block of the forecast"),
+  history: z.int().min(1).max(128).optional().describe(
+    "Rows the forecast sees, 16 if not given; last-row sees one",
+  ),
   calibrate_every: z.int().min(1).default(5)
     .describe("Every so many steps everything is read, so that errors do not feed themselves"),
   dense_layers: z.int().min(0).default(1).describe("So many first layers read everything"),
   forecast: z.enum(["mean-rows", "last-row", "network"]).default("mean-rows")
     .describe("network needs a trained adapter of the model"),
-}).refine(({ budget, sinks, window, block }) => budget >= sinks + window + block, {
-  path: ["budget"],
-  message: "must be at least sinks + window + block",
-});
+}).superRefine(({ forecast, history }, context) => {
+  if (forecast !== "last-row") return;
+  refuseUnused(context, { history }, "forecast=mean-rows or network");
+}).transform(({ history, ...rest }) =>
+  rest.forecast === "last-row" ? rest : { ...rest, history: history ?? 16 }
+);
 
 export type AttentionPredictorParams = z.output<typeof params>;
 
@@ -64,13 +72,15 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
   granularity: "kv-head",
   signals: ["attention-last", "attention-sum"],
   params,
-  schedule: ({ history }, __, promptLength) => ({
+  schedule: (params, __, promptLength) => ({
     prompt: Infinity,
     decode: 1,
-    recordFrom: Math.max(0, promptLength - history),
+    recordFrom: Math.max(0, promptLength - rowsOf(params)),
   }),
   check(params, model) {
-    checkWindow(adapter, params.sinks, params.window, model.contextLength);
+    const { budget, sinks, window, block } = params;
+    checkWindow(adapter, sinks, window, model.contextLength);
+    checkRoom(adapter, { budget }, { window, sinks, block }, usual);
     forecastOf(params, model);
   },
   init: (layout, params, model) => ({
@@ -98,10 +108,13 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
   },
 };
 
-function forecastOf(
-  { forecast, history, block }: AttentionPredictorParams,
-  model: KvModel | undefined,
-): Forecast {
+/** How many rows the forecast sees. */
+function rowsOf(params: AttentionPredictorParams): number {
+  return "history" in params ? params.history : 1;
+}
+
+function forecastOf(params: AttentionPredictorParams, model: KvModel | undefined): Forecast {
+  const { forecast, block } = params, history = rowsOf(params);
   if (forecast === "mean-rows") return meanRows;
   if (forecast === "last-row") return lastRow;
   const data = model?.adapters?.[adapter];
@@ -121,14 +134,14 @@ function forecastOf(
 
 /** All rows but the last of a prompt's end, each as their mean; undefined without any. */
 function promptHistory(
-  { params: { block, history }, heads }: State,
+  { params, heads }: State,
   group: KvGroup,
   promptLength: number,
 ): History | undefined {
-  const count = Math.min(history, promptLength);
+  const count = Math.min(rowsOf(params), promptLength);
   if (count < 2) return undefined;
   const mean = group.signal("attention-sum").map((sum) => sum / count);
-  const row = blockMaxima(mean, undefined, block, heads);
+  const row = blockMaxima(mean, undefined, params.block, heads);
   return { rows: Array.from({ length: count - 1 }, () => row), read: undefined };
 }
 
@@ -139,11 +152,11 @@ function nextHistory(
   before: History | undefined,
   isTrue: boolean,
 ): History {
-  const { budget, sinks, window, block, history } = params;
+  const { budget, sinks, window, block } = params;
   const length = group.positions.length;
   const blocks = Math.ceil(length / block);
   const row = blockMaxima(group.signal("attention-last"), before?.read, block, heads);
-  const rows = [...before?.rows ?? [], row].slice(-history).map((old) => widen(old, blocks));
+  const rows = [...before?.rows ?? [], row].slice(-rowsOf(params)).map((old) => widen(old, blocks));
   if (isTrue || length <= budget) return { rows, read: undefined };
   const first = Math.floor(sinks / block), end = Math.floor((length - window) / block);
   const scores = forecast(rows.map((row) => row.map((v, b) => b >= first && b < end ? v : 0)));

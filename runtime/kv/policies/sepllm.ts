@@ -2,7 +2,11 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvModel, KvPolicy, KvView } from "../policy.ts";
-import { editsOf, formatParam, settledCount, sinksParam, withWholeGroups } from "./_params.ts";
+import { checkRoom, checkWindow, editsOf, formatParam, refuseUnused } from "./_params.ts";
+import { settledCount, sinksParam, withWholeGroups } from "./_params.ts";
+
+/** Defaults of a stream. */
+const usual = { window: 256, sinks: 4, separators: 64, interval: 1 };
 
 const params = z.strictObject({
   mode: z.enum(["within_context", "stream"]).default("within_context").describe(
@@ -10,10 +14,15 @@ const params = z.strictObject({
       "place is its slot.",
   ),
   sinks: sinksParam,
-  window: z.int().min(1).default(256).describe("Newest tokens kept, the current one included."),
-  separators: z.int().min(0).default(64).describe("stream: most separators kept, the newest ones."),
-  capacity: z.int().min(2).default(800).describe(
-    "stream: most tokens in the cache; what is not kept goes when it would be exceeded.",
+  window: z.int().min(1).default(usual.window).describe(
+    "Newest tokens kept, the current one included.",
+  ),
+  separators: z.int().min(0).optional().describe(
+    "stream alone: most separators kept, the newest ones; 64 if not given.",
+  ),
+  capacity: z.int().min(2).optional().describe(
+    "stream alone: most tokens in the cache; what is not kept goes when it would be exceeded. 800 if " +
+      "not given.",
   ),
   prefill: z.enum(["masked", "dense"]).default("masked").describe(
     "masked = the prompt's tokens see only what is kept. dense = they see everything before them; " +
@@ -25,10 +34,19 @@ const params = z.strictObject({
       "the capacity would be exceeded; above, at the last multiple before that.",
   ),
   format: formatParam,
-}).transform(({ interval, ...rest }) => ({
-  ...rest,
-  interval: interval ?? (rest.mode === "stream" ? 1 : 16),
-}));
+}).superRefine(({ mode, separators, capacity }, context) => {
+  if (mode !== "stream") refuseUnused(context, { separators, capacity }, "mode=stream");
+}).transform(({ mode, separators, capacity, interval, ...rest }) =>
+  mode === "stream"
+    ? {
+      mode,
+      ...rest,
+      separators: separators ?? usual.separators,
+      capacity: capacity ?? 800,
+      interval: interval ?? usual.interval,
+    }
+    : { mode, ...rest, interval: interval ?? 16 }
+);
 type Params = z.output<typeof params>;
 
 interface State {
@@ -73,7 +91,7 @@ export const sepllm: KvPolicy<State, Params> = {
   init: (_layout, params, model) => ({
     params,
     separators: model?.separators ?? new Set(),
-    fullAt: params.capacity,
+    fullAt: params.mode === "stream" ? params.capacity : Infinity,
   }),
   fork: (state) => state,
   plan(state, view) {
@@ -110,20 +128,17 @@ function survivors({ params, separators }: State, view: KvView, settled: number)
 }
 
 function checkParams(params: Params, { contextLength, separators }: KvModel): void {
-  const { mode, sinks, window, capacity, interval, format } = params;
+  const { sinks, window, interval, format } = params;
   const fail = (detail: string, param: string) => {
     throw new PolicyError("sepllm", detail, param);
   };
   if (separators === undefined || separators.size === 0) {
     fail("the model's tokenizer has no separators", "mode");
   }
-  if (sinks + window + interval > contextLength) {
-    fail(`window ${window} and ${sinks} sinks exceed the context of ${contextLength}`, "window");
-  }
-  if (mode !== "stream") return;
-  if (sinks + params.separators + window + interval > capacity) {
-    fail(`capacity ${capacity} does not hold sinks, separators, window and interval`, "capacity");
-  }
+  checkWindow("sepllm", sinks, window, contextLength, { interval });
+  if (params.mode !== "stream") return;
+  const { capacity, separators: most } = params;
+  checkRoom("sepllm", { capacity }, { window, sinks, separators: most, interval }, usual);
   if (capacity > contextLength) {
     fail(`capacity ${capacity} exceeds the context of ${contextLength} tokens`, "capacity");
   }

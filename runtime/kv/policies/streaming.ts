@@ -2,8 +2,8 @@
 import * as z from "zod";
 import { PolicyError } from "../../errors.ts";
 import type { KvPolicy } from "../policy.ts";
-import { editsOf, formatParam, freeingParam, settledCount } from "./_params.ts";
-import { sinksParam, withWholeGroups } from "./_params.ts";
+import { checkWindow, editsOf, formatParam, freeingParam } from "./_params.ts";
+import { settledCount, sinksParam, withWholeGroups } from "./_params.ts";
 
 const params = z.strictObject({
   sinks: sinksParam,
@@ -45,14 +45,7 @@ export const streaming: KvPolicy<Params, Params> = {
     return (Math.floor(from / every) + 1) * every;
   },
   check({ sinks, window, positions, interval, format }, { contextLength }) {
-    if (sinks + window + interval > contextLength) {
-      throw new PolicyError(
-        "streaming",
-        `window ${window}, ${sinks} sinks and an interval of ${interval} exceed the context of ` +
-          `${contextLength} tokens`,
-        "window",
-      );
-    }
+    checkWindow("streaming", sinks, window, contextLength, { interval });
     if (positions === "cache" && format !== "f32") {
       throw new PolicyError("streaming", "keys stored in few bits cannot turn", "format");
     }

@@ -9,16 +9,17 @@
  * everything, bit for bit as the full cache.
  */
 import * as z from "zod";
-import { checkWindow } from "./_params.ts";
+import { checkRoom, checkWindow } from "./_params.ts";
 import type { KvPolicy, ReadRule } from "../policy.ts";
 
+const usual = { window: 8, sinks: 1 };
+
 const params = z.strictObject({
-  budget: z.int().min(1).default(64).describe("Tokens read per KV head and step"),
-  sinks: z.int().min(0).default(1).describe("First tokens, always read"),
-  window: z.int().min(1).default(8).describe("Newest tokens, always read"),
-}).refine(({ budget, sinks, window }) => budget > sinks + window, {
-  path: ["budget"],
-  message: "must be more than sinks + window",
+  budget: z.int().min(1).default(64).describe(
+    "Tokens read per KV head and step; more than sinks and window",
+  ),
+  sinks: z.int().min(0).default(usual.sinks).describe("First tokens, always read"),
+  window: z.int().min(1).default(usual.window).describe("Newest tokens, always read"),
 });
 
 export type TokenButlerParams = z.output<typeof params>;
@@ -46,8 +47,10 @@ export const tokenButler: KvPolicy<null, TokenButlerParams> = {
     denseLayers: 1,
     densePrefill: true,
   }),
-  check: ({ sinks, window }, { contextLength }) =>
-    checkWindow("tokenbutler", sinks, window, contextLength),
+  check({ budget, sinks, window }, { contextLength }) {
+    checkWindow("tokenbutler", sinks, window, contextLength);
+    checkRoom("tokenbutler", { budget }, { window, sinks }, usual, 1);
+  },
   init: () => null,
   fork: () => null,
   plan: () => ({ state: null, edits: [] }),

@@ -1,6 +1,12 @@
 /** Policies whose kept set follows from tokens and positions alone. */
 import { assertEquals, assertThrows } from "@std/assert";
+import * as z from "zod";
 import { PolicyError } from "../../../../runtime/errors.ts";
+import type { KvPolicy } from "../../../../runtime/kv/policy.ts";
+import { listPolicies } from "../../../../runtime/kv/policies/mod.ts";
+import { h2o } from "../../../../runtime/kv/policies/h2o.ts";
+import { quest } from "../../../../runtime/kv/policies/quest.ts";
+import { snapkv } from "../../../../runtime/kv/policies/snapkv.ts";
 import { attentionPredictor } from "../../../../runtime/kv/policies/attention_predictor.ts";
 import { nats } from "../../../../runtime/kv/policies/nats.ts";
 import { scoreHeads } from "../../../../runtime/kv/policies/score_heads.ts";
@@ -102,6 +108,8 @@ Deno.test("rules refuse parameters that contradict each other or the model, nami
     [() => started(tokenButler, { budget: 5000, window: 4096 }), "window"],
     [() => started(attentionPredictor, { budget: 5000, window: 4096 }), "window"],
     [() => started(scoreHeads, { window: 4096 }), "window"],
+    [() => started(scoreHeads, { sinks: 4096 }), "sinks"],
+    [() => started(streaming, { interval: 512 }, modelOf({ contextLength: 600 })), "interval"],
     [() => started(nats, { window: 900 }, modelOf({ contextLength: 512 })), "window"],
   ];
   for (const [start, param] of refused) {
@@ -109,6 +117,59 @@ Deno.test("rules refuse parameters that contradict each other or the model, nami
   }
   assertThrows(() => started(streaming, { window: 0 }));
   assertThrows(() => started(streaming, { windw: 3 }));
+});
+
+Deno.test("what does not fit into a budget is named, and the budget only if it is too small in itself", () => {
+  const refused: readonly [() => unknown, string][] = [
+    [() => started(tokenButler, { window: 4096 }), "window"],
+    [() => started(tokenButler, { window: 64 }), "window"],
+    [() => started(tokenButler, { sinks: 64 }), "sinks"],
+    [() => started(tokenButler, { budget: 9 }), "budget"], // not more than 8 and 1
+    [() => started(attentionPredictor, { window: 4096 }), "window"],
+    [() => started(attentionPredictor, { window: 57 }), "window"],
+    [() => started(attentionPredictor, { block: 64 }), "block"],
+    [() => started(attentionPredictor, { budget: 15 }), "budget"], // less than 8, 4 and 4
+    [() => started(quest, { window: 300 }), "window"],
+    [() => started(quest, { budget: 20 }), "budget"],
+    [() => started(h2o, { budget: 100, window: 200 }), "window"],
+    [() => started(h2o, { budget: 20 }), "budget"],
+    [() => started(sepllm, { mode: "stream", window: 900 }), "window"],
+    [() => started(sepllm, { mode: "stream", separators: 700 }), "separators"],
+  ];
+  for (const [start, param] of refused) {
+    assertEquals(assertThrows(start, PolicyError).param, param);
+  }
+  started(tokenButler, { budget: 10 });
+  started(attentionPredictor, { budget: 16 });
+});
+
+Deno.test("parameters that would do nothing are refused by name, and are not answered", () => {
+  const unused: readonly [KvPolicy, Record<string, unknown>, string][] = [
+    [sepllm, { capacity: 5000 }, "capacity"],
+    [sepllm, { mode: "within_context", separators: 8 }, "separators"],
+    [attentionPredictor, { forecast: "last-row", history: 8 }, "history"],
+    [snapkv, { interval: 4 }, "interval"],
+  ];
+  for (const [policy, params, param] of unused) {
+    const { issues: [issue] } = assertThrows(() => policy.params.parse(params), z.ZodError);
+    const keys = issue?.code === "unrecognized_keys" ? issue.keys : [];
+    assertEquals([...issue!.path, ...keys], [param]);
+    const { [param]: _, ...rest } = params;
+    assertEquals(Object.keys(Object(policy.params.parse(rest))).includes(param), false);
+  }
+});
+
+Deno.test("parameters after defaults are read again as they are", () => {
+  for (const policy of listPolicies()) {
+    const variants: Record<string, unknown>[] = [{}];
+    if (policy.name === "sepllm") variants.push({ mode: "stream" });
+    if (policy.name === "attention-predictor") variants.push({ forecast: "last-row" });
+    if (policy.name === "streaming") variants.push({ positions: "cache" });
+    for (const params of variants) {
+      const parsed = policy.params.parse(params);
+      assertEquals(policy.params.parse(parsed), parsed, policy.name);
+    }
+  }
 });
 
 Deno.test("intervals that were not given are part of the parameters after defaults", () => {
