@@ -8,18 +8,16 @@
  * goes on.
  */
 import {
-  type Constraint,
   logNormalizer,
-  type SamplingParams,
   type Session,
   type TokenId,
   type TokenLogprob,
   topCandidates,
 } from "../runtime/mod.ts";
 import { type Combination, type DrawShape, ownLaw } from "./_combine.ts";
-import { deadEnd, type Masker, type TokenMask } from "./_constrain.ts";
+import type { TokenMask } from "./_constrain.ts";
 import type { Decider } from "./_deciders.ts";
-import type { StopCheck } from "./strategy.ts";
+import { EnsembleSequence, type Pending, type SequenceOptions } from "./_ensemble_sequence.ts";
 
 /** How the models work together. */
 export type Framework = "alternate" | "naive" | "plain" | Gate;
@@ -33,7 +31,7 @@ export interface Gate {
 }
 
 /** Everything one completion depends on. */
-export interface EnsembleOptions {
+export interface EnsembleOptions extends SequenceOptions {
   /** At the same prompt, each with enough rollback for all pending tokens. */
   readonly sessions: readonly Session<"edit" | "logits">[];
   readonly combination: Combination;
@@ -43,31 +41,7 @@ export interface EnsembleOptions {
   readonly proposer: number;
   /** How many tokens that one proposes at a time; others propose one. */
   readonly gamma: number;
-  readonly sampling: SamplingParams;
-  readonly maxTokens: number;
   readonly logprobs: number | undefined;
-  readonly stops: StopCheck;
-  readonly constraint: Constraint | undefined;
-  readonly masker: Masker | undefined;
-}
-
-/** Where a sequence stands: what its stop check and constraint have seen. */
-interface Place {
-  readonly stops: StopCheck;
-  readonly state: unknown;
-  readonly ended: boolean;
-}
-
-/** A proposal that is not decided yet. */
-interface Pending {
-  readonly token: TokenId;
-  readonly owner: number;
-  /** The owner's law it was drawn with. */
-  readonly law: Float64Array;
-  /** Whether the law may be another than the owner's. */
-  readonly isOpen: boolean;
-  readonly mask: TokenMask | undefined;
-  readonly after: Place;
 }
 
 /** What one model knows and did. */
@@ -84,25 +58,20 @@ class Voice {
 export class Ensemble implements Disposable {
   readonly voices: readonly Voice[];
   readonly #options: EnsembleOptions;
-  readonly #prompt: readonly TokenId[];
-  readonly #completion: TokenId[] = [];
-  #place: Place;
-  #pending: Pending[] = [];
-  #reason: "stop" | "length" | undefined;
+  readonly #sequence: EnsembleSequence;
   /** Decided tokens that were not the proposer's alone to decide; where there is a gate. */
   deferrals = 0;
 
   constructor(options: EnsembleOptions) {
-    const { sessions, stops, masker } = options;
+    const { sessions } = options;
     this.#options = options;
     this.voices = sessions.map((session) => new Voice(session));
-    this.#prompt = [...sessions[0]!.tokens];
-    this.#place = { stops, state: masker?.start(), ended: false };
+    this.#sequence = new EnsembleSequence([...sessions[0]!.tokens], options);
   }
 
   /** Why the completion ended; undefined while it goes on. */
   get reason(): "stop" | "length" | undefined {
-    return this.#reason;
+    return this.#sequence.reason;
   }
 
   /**
@@ -113,9 +82,12 @@ export class Ensemble implements Disposable {
    */
   async advance(): Promise<readonly TokenLogprob[]> {
     const { framework, proposer } = this.#options;
-    if (this.#pending.length === 0) {
-      const mask = this.#mask(this.#place);
-      if (mask?.isEmpty) return this.#finish(mask);
+    if (this.#sequence.waiting === 0) {
+      const mask = this.#sequence.decidedMask;
+      if (mask?.isEmpty) {
+        this.#sequence.finish(mask);
+        return [];
+      }
       if (framework === "plain") return await this.#drawTogether(mask);
       if (typeof framework === "object") return await this.#gated(framework);
       await this.#turn(proposer);
@@ -131,8 +103,8 @@ export class Ensemble implements Disposable {
     const { combination, decider } = this.#options;
     await Promise.all(this.voices.map((voice) => this.#ask(voice)));
     const rows = this.#headRows();
-    const law = combination.law(rows, this.#shape(mask, this.#completion));
-    const token = decider.draw(law, this.#length);
+    const law = combination.law(rows, this.#sequence.decidedShape(mask));
+    const token = decider.draw(law, this.#sequence.length);
     const emitted = this.#logprob(token, rows);
     this.#settle(token);
     return [emitted];
@@ -142,10 +114,11 @@ export class Ensemble implements Disposable {
   async #gated({ speaks, ahead }: Gate): Promise<readonly TokenLogprob[]> {
     const { proposer, gamma } = this.#options;
     const voice = this.voices[proposer]!;
-    for (let open = 0; open < gamma && this.#pending.length < ahead;) {
-      if (this.#pending.length > 0 && !this.#mayPropose()) break;
+    const sequence = this.#sequence;
+    for (let open = 0; open < gamma && sequence.waiting < ahead;) {
+      if (sequence.waiting > 0 && !sequence.mayPropose()) break;
       await this.#ask(voice);
-      const isOwn = speaks(voice.rows.at(-1)!, this.#nextShape());
+      const isOwn = speaks(voice.rows.at(-1)!, sequence.nextShape());
       this.#propose(proposer, !isOwn);
       if (isOwn && open === 0) return [this.#speak(voice)];
       if (!isOwn) open++;
@@ -156,10 +129,10 @@ export class Ensemble implements Disposable {
 
   /** The only pending token is certain without the others. */
   #speak(voice: Voice): TokenLogprob {
-    const head = this.#pending.shift()!;
+    const head = this.#sequence.shift()!;
     const emitted = this.#logprobIn(head.token, () => voice.rows[0]!);
     voice.accepted++;
-    this.#settle(head.token, head.after);
+    this.#settle(head.token, head);
     return emitted;
   }
 
@@ -168,7 +141,7 @@ export class Ensemble implements Disposable {
     await Promise.all(this.voices.map(async (voice, i) => {
       if (i === proposer) return;
       await this.#ask(voice);
-      voice.rows.length = this.#pending.length;
+      voice.rows.length = this.#sequence.waiting;
     }));
   }
 
@@ -177,10 +150,10 @@ export class Ensemble implements Disposable {
     const { proposer, gamma } = this.#options;
     const voice = this.voices[index]!;
     for (let i = 0; i < (index === proposer ? gamma : 1); i++) {
-      if (i > 0 && !this.#mayPropose()) return;
+      if (i > 0 && !this.#sequence.mayPropose()) return;
       await this.#ask(voice);
-      if (!this.#mayPropose()) {
-        voice.rows.length = this.#pending.length;
+      if (!this.#sequence.mayPropose()) {
+        voice.rows.length = this.#sequence.waiting;
         return;
       }
       this.#propose(index, true);
@@ -190,92 +163,55 @@ export class Ensemble implements Disposable {
   /** Draws a proposal from the model's last row. */
   #propose(index: number, isOpen: boolean): void {
     const voice = this.voices[index]!;
-    const place = this.#lastPlace;
-    const shape = this.#nextShape();
-    const law = ownLaw(voice.rows.at(-1)!, shape);
-    const position = this.#length + this.#pending.length;
-    const token = this.#options.decider.draw(law, position);
-    const mask = this.#mask(place);
-    this.#pending.push({
-      token,
-      owner: index,
-      law,
-      isOpen,
-      mask,
-      after: this.#after(place, token),
-    });
+    const sequence = this.#sequence;
+    const law = ownLaw(voice.rows.at(-1)!, sequence.nextShape());
+    const token = this.#options.decider.draw(law, sequence.length + sequence.waiting);
+    sequence.propose({ token, owner: index, law, isOpen });
     voice.proposed++;
-  }
-
-  /** Where the next proposal is drawn. */
-  #nextShape(): DrawShape {
-    const before = [...this.#completion, ...this.#pending.map(({ token }) => token)];
-    return this.#shape(this.#mask(this.#lastPlace), before);
-  }
-
-  get #lastPlace(): Place {
-    return this.#pending.at(-1)?.after ?? this.#place;
   }
 
   /** One pass over what the model has not computed: rows up to the one after the last proposal. */
   async #ask(voice: Voice): Promise<void> {
     const { session, rows } = voice;
-    const all = [...this.#completion, ...this.#pending.map(({ token }) => token)];
-    session.append(all.slice(session.length - this.#prompt.length));
+    const { prompt, proposed, waiting } = this.#sequence;
+    session.append(proposed.slice(session.length - prompt.length));
     voice.calls++;
-    rows.push(...await session.logits({ last: this.#pending.length + 1 - rows.length }));
+    rows.push(...await session.logits({ last: waiting + 1 - rows.length }));
   }
 
   /** Checks pending tokens from the first on, as far as every model's law is known. */
   #decide(): readonly TokenLogprob[] {
     const { combination, decider } = this.#options;
     const decided: TokenLogprob[] = [];
-    while (this.#pending.length > 0 && this.voices.every(({ rows }) => rows.length > 0)) {
-      const head = this.#pending.shift()!;
+    const sequence = this.#sequence;
+    while (sequence.waiting > 0 && this.voices.every(({ rows }) => rows.length > 0)) {
+      const head = sequence.shift()!;
       const rows = this.#headRows();
-      const law = combination.law(rows, this.#shape(head.mask, this.#completion));
-      const { kept, token } = decider.check(head.token, head.law, law, this.#length);
+      const law = combination.law(rows, sequence.decidedShape(head.mask));
+      const { kept, token } = decider.check(head.token, head.law, law, sequence.length);
       decided.push(this.#logprob(token, rows));
       if (head.isOpen) this.deferrals++;
       if (kept) this.voices[head.owner]!.accepted++;
       else this.#takeBack();
-      this.#settle(token, kept ? head.after : undefined);
-      if (this.#reason) break;
+      this.#settle(token, kept ? head : undefined);
+      if (sequence.reason) break;
     }
     return decided;
   }
 
   /** Nothing pending counts any more. */
   #takeBack(): void {
-    this.#pending = [];
+    this.#sequence.takeBack();
     for (const { rows, session } of this.voices) {
       rows.length = 0;
-      session.truncate(Math.min(session.length, this.#length));
+      session.truncate(Math.min(session.length, this.#sequence.length));
     }
   }
 
-  /** A decided token. */
-  #settle(token: TokenId, known?: Place): void {
-    const place = known ?? this.#after(this.#place, token);
-    this.#completion.push(token);
+  /** A decided token: a proposal of which nothing was changed, or another. */
+  #settle(token: TokenId, proposal?: Pending): void {
+    this.#sequence.settle(token, proposal);
     for (const { rows } of this.voices) rows.shift();
-    if (place.ended) this.#reason = "stop";
-    else if (this.#completion.length === this.#options.maxTokens) this.#reason = "length";
-    this.#place = place;
-  }
-
-  #after({ stops, state }: Place, token: TokenId): Place {
-    const next = stops.fork();
-    const ended = next.push(token);
-    const { masker } = this.#options;
-    return { stops: next, ended, state: ended ? state : masker?.advance(state, token) };
-  }
-
-  #mayPropose(): boolean {
-    const { maxTokens } = this.#options;
-    if (this.#completion.length + this.#pending.length >= maxTokens) return false;
-    const place = this.#lastPlace;
-    return !place.ended && !this.#mask(place)?.isEmpty;
   }
 
   #leastKnowing(): number {
@@ -285,26 +221,6 @@ export class Ensemble implements Disposable {
 
   #headRows(): readonly Float32Array[] {
     return this.voices.map(({ rows }) => rows[0]!);
-  }
-
-  #mask({ state }: Place): TokenMask | undefined {
-    return this.#options.masker?.mask(state);
-  }
-
-  #shape(mask: TokenMask | undefined, completionTokens: readonly TokenId[]): DrawShape {
-    const { sampling } = this.#options;
-    return { sampling, mask: mask?.bits, promptTokens: this.#prompt, completionTokens };
-  }
-
-  /** Decided tokens, the prompt's included. */
-  get #length(): number {
-    return this.#prompt.length + this.#completion.length;
-  }
-
-  #finish({ isComplete }: TokenMask): readonly TokenLogprob[] {
-    if (!isComplete) throw deadEnd(this.#options.constraint!);
-    this.#reason = "stop";
-    return [];
   }
 
   /** Of the combination at temperature 1, not of one model. */
