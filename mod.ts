@@ -11,7 +11,8 @@
  */
 import { loadPredicates, openUpstreams, readCalibrations } from "./opened.ts";
 import { kvRateStore } from "./rate_store_kv.ts";
-import { hubOptions, LocalModels, MemoryBudgetError, sumStats } from "./local_models.ts";
+import { hubOptions } from "./hub.ts";
+import { LocalModels, MemoryBudgetError, sumStats } from "./local_models.ts";
 import {
   type Admin,
   ApiError,

@@ -1,6 +1,7 @@
 /** What a configuration names beside models: predicates, calibrations and upstreams, read and opened. */
 import { pathToFileURL } from "node:url";
-import { embeddedRoot, hubOptions } from "./local_models.ts";
+import { hubOptions } from "./hub.ts";
+import { embeddedRoot } from "./local_models.ts";
 import type { AppDeps } from "./routes/mod.ts";
 import {
   createDeadline,
