@@ -28,7 +28,9 @@ import {
   createUpstreams,
   parseConfig,
 } from "./runtime/mod.ts";
-import { appDeps, requireSafeBinding, requireStrategy, upstreamHost } from "./wiring.ts";
+import { requireStrategy } from "./keys.ts";
+import { upstreamHost } from "./upstream_host.ts";
+import { appDeps, requireSafeBinding } from "./wiring.ts";
 
 /** A model in memory. */
 export interface EdgeModel {

@@ -35,14 +35,9 @@ import {
   type Upstream,
   type UpstreamHost,
 } from "./runtime/mod.ts";
-import {
-  appDeps,
-  compilerFor,
-  createVia,
-  readKeys,
-  requireSafeBinding,
-  requireStrategy,
-} from "./wiring.ts";
+import { readKeys, requireStrategy } from "./keys.ts";
+import { createVia } from "./upstream_host.ts";
+import { appDeps, compilerFor, requireSafeBinding } from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
 export { isLoopback } from "./wiring.ts";

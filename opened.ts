@@ -19,7 +19,7 @@ import {
   type Upstream,
   type UpstreamHost,
 } from "./runtime/mod.ts";
-import { upstreamHost } from "./wiring.ts";
+import { upstreamHost } from "./upstream_host.ts";
 
 /** What opening takes from the outside world. */
 export interface OpenOptions {
