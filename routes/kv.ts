@@ -72,20 +72,25 @@ export function choiceOf(named: NamedKv | undefined): KvChoice | undefined {
 }
 
 /**
- * A policy applies to every model of a request.
+ * A policy applies to every model of a request. The answer's header tells what they settle alike.
  *
  * @throws {ApiError} 400 if one of them cannot run it; nothing is replaced by the full cache
  */
-export function requireKv(named: NamedKv | undefined, models: Iterable<LanguageModel>): void {
+export function requireKv(
+  state: RequestState,
+  named: NamedKv | undefined,
+  models: Iterable<LanguageModel>,
+): void {
   const choice = choiceOf(named);
   if (named === undefined || choice === undefined) return;
+  let told: KvChoice | undefined;
   for (const model of new Set(models)) {
     if (model.checkKv === undefined) {
       const message = `Model ${JSON.stringify(model.id)} has no KV policy but "full"`;
       throw new ApiError(400, "strategy_unsupported", message, { param: named.fieldOf() });
     }
     try {
-      model.checkKv(choice);
+      told = alike(told, model.checkKv(choice));
     } catch (error) {
       if (error instanceof NotFoundError) throw invalidValue(named.fieldOf(), error.message);
       if (error instanceof RangeError) throw invalidValue(named.fieldOf(""), error.message);
@@ -95,6 +100,14 @@ export function requireKv(named: NamedKv | undefined, models: Iterable<LanguageM
       throw new ApiError(400, "strategy_unsupported", message, { param: named.fieldOf() });
     }
   }
+  state.kvPolicy = headerOf(told ?? choice);
+}
+
+/** The parameters that two models run with, without those that each settles for itself. */
+function alike(told: KvChoice | undefined, { name, params }: KvChoice): KvChoice {
+  if (told === undefined) return { name, params };
+  const same = Object.entries(params).filter(([key, value]) => told.params[key] === value);
+  return { name, params: Object.fromEntries(same) };
 }
 
 function resolve(

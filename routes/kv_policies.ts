@@ -1,6 +1,6 @@
 /** `GET /v1/kv-policies`: what can be chosen for the KV cache, and which models can run it. */
 import * as z from "zod";
-import { type KvPolicy, listPolicies } from "../runtime/mod.ts";
+import { type KvPolicy, type LanguageModel, listPolicies } from "../runtime/mod.ts";
 import { visibleModels } from "./auth.ts";
 import type { AppDeps } from "./deps.ts";
 import type { AppContext, Services } from "./services.ts";
@@ -33,7 +33,7 @@ function describe(policy: KvPolicy, { catalog }: AppDeps) {
 }
 
 /** Why a model cannot run a policy with its defaults. */
-function whyNot(policy: KvPolicy, check: ((choice: Choice) => void) | undefined) {
+function whyNot(policy: KvPolicy, check: LanguageModel["checkKv"]) {
   if (policy.name === "full") return undefined;
   if (check === undefined) return "the model has the full cache alone";
   try {
@@ -43,11 +43,6 @@ function whyNot(policy: KvPolicy, check: ((choice: Choice) => void) | undefined)
   } catch (error) {
     return error instanceof Error ? error.message : "not available";
   }
-}
-
-interface Choice {
-  readonly name: string;
-  readonly params: Readonly<Record<string, unknown>>;
 }
 
 /** All policies. */

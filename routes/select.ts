@@ -100,10 +100,10 @@ export function select(
   } catch (error) {
     if (!(error instanceof CapabilityError) || decoding.fallback !== "allow") throw error;
     const fallen = fallBack(deps, state, entry);
-    requireKv(namedKv, Object.values(fallen.models));
+    requireKv(state, namedKv, Object.values(fallen.models));
     return { ...shared, ...fallen };
   }
-  requireKv(namedKv, Object.values(models));
+  requireKv(state, namedKv, Object.values(models));
   return { ...shared, strategy, params, parsed, models };
 }
 

@@ -311,9 +311,10 @@ export interface LanguageModel<C extends Capability = Capability> {
    * Whether requests can run under a KV policy here, checked before any work. Absent: the full cache
    * alone.
    *
+   * @returns the choice with all parameters, those too that this model settles
    * @throws {PolicyError} if the model cannot run the policy or not with these parameters
    */
-  readonly checkKv?: (choice: KvChoice) => void;
+  readonly checkKv?: (choice: KvChoice) => KvChoice;
   /**
    * Longest sequence under a KV policy; Infinity where a bounded cache counts places itself.
    * @default contextLength

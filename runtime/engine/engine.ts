@@ -154,12 +154,14 @@ class EngineModel implements Engine {
     };
   }
 
-  readonly checkKv = (choice: KvChoice): void => {
+  readonly checkKv = (choice: KvChoice): KvChoice => {
     const { findPolicy = getPolicy, executor: { info } } = this.#options;
     const policy = findPolicy(choice.name);
     const params = policy.params.parse(choice.params);
     requireSupport(policy, params, info);
-    policy.check?.(params, modelOf(info, this.#separators()));
+    const model = modelOf(info, this.#separators());
+    policy.check?.(params, model);
+    return { name: policy.name, params: { ...Object(policy.complete?.(params, model) ?? params) } };
   };
 
   readonly contextUnder = (choice: KvChoice): number => {

@@ -198,6 +198,8 @@ export interface KvPolicy<S = unknown, P = unknown> {
   readonly params: { parse(value: unknown): P };
   /** @throws {RangeError} naming the parameter that does not fit this model */
   check?(params: P, model: KvModel): void;
+  /** Checked parameters with those that the model settles, to be told. @default as they are */
+  complete?(params: P, model: KvModel): P;
   init(layout: KvLayout, params: P, model?: KvModel): S;
   fork(state: S): S;
   /** Pure: reads the view, returns the next state and what should change. */

@@ -193,9 +193,10 @@ Deno.test("KV policies: known ones run, unknown ones are named, disagreement is 
     params: { parse: (value: unknown) => ({ size: 64, ...Object(value) }) },
   };
   const kvPolicies = [window, { name: "full", params: window.params }];
-  const checkKv = ({ params }: KvChoice) => {
+  const checkKv = ({ name, params }: KvChoice) => {
     if (params["size"] === 7) throw new PolicyError("window", "odd", "size");
     if (params["size"] === 5) throw new PolicyError("window", "the model has no windows");
+    return { name, params };
   };
   const options = { kvPolicies, models: [chatModel({ checkKv })] };
   const agreed = await ask({ kv: "window;size=64", body: inBody("window"), options });
@@ -213,6 +214,24 @@ Deno.test("KV policies: known ones run, unknown ones are named, disagreement is 
     "strategy_unsupported",
     "X-KV-Policy",
   ]);
+});
+
+Deno.test("X-KV-Policy tells what the models of a request settle alike, and nothing else", async () => {
+  const kvPolicies = [{ name: "learned", params: { parse: () => ({ size: 64 }) } }];
+  const settles = (id: string, params: Readonly<Record<string, unknown>>) =>
+    chatModel({
+      id,
+      checkKv: (choice) => ({ ...choice, params: { ...choice.params, ...params } }),
+    });
+  const models = [
+    settles("hash", { window: 8, bias: 1 }),
+    settles("small", { window: 9, bias: 1 }),
+  ];
+  const options = { kvPolicies, models }, kv = "learned";
+  assertEquals((await ask({ kv, options })).policy, "learned;size=64;window=8;bias=1");
+  const decoding = { strategy: "speculative", models: { draft: "small" } };
+  const both = await ask({ kv, options, body: { decoding } });
+  assertEquals([both.status, both.policy], [200, "learned;size=64;bias=1"]);
 });
 
 Deno.test("a model that lacks what the strategy needs is refused, or the default runs if allowed", async () => {

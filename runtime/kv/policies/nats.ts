@@ -50,6 +50,7 @@ export const nats: KvPolicy<State, NatsParams> = {
   schedule: ({ interval }) => ({ prompt: interval, decode: interval }),
   check: ({ window }, model) =>
     checkWindow("nats", 0, windowOf(window, model), model.contextLength),
+  complete: (params, model) => ({ ...params, window: windowOf(params.window, model) }),
   init: (_, { window, global_bias: bias }, model) => ({ window: windowOf(window, model), bias }),
   fork: (state) => state,
   plan: (state, view) => ({

@@ -93,4 +93,6 @@ Deno.test("nats takes the window of its router, and refuses a router that does n
   const adapters = { nats: { metadata: { window: "3" }, tensors: {} } };
   const model = { layout, heads: 1, contextLength: 64, adapters };
   assertEquals(nats.init(layout, parsed, model).window, 3);
+  assertEquals(nats.complete?.(parsed, model).window, 3);
+  assertEquals(nats.complete?.({ ...parsed, window: 2 }, model).window, 2);
 });
