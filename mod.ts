@@ -1,7 +1,8 @@
 /**
  * Decant: an OpenAI-compatible gateway that lets every request choose how the model decodes.
  *
- * The only place that sees every floor: it reads the configuration, loads models and wires the app.
+ * Only this file and those beside it see every floor: it reads the configuration and loads models,
+ * `serving.ts` and `wiring.ts` make the app.
  *
  * @example A gateway without a port
  * ```ts ignore
@@ -9,35 +10,25 @@
  * const response = await gateway.fetch(new Request("http://localhost/v1/models"));
  * ```
  */
-import { loadPredicates, openUpstreams, readCalibrations } from "./opened.ts";
-import { kvRateStore } from "./rate_store_kv.ts";
-import { hubOptions } from "./hub.ts";
-import { LocalModels, MemoryBudgetError, sumStats } from "./local_models.ts";
-import {
-  type Admin,
-  ApiError,
-  type AppDeps,
-  createApp,
-  createShared,
-  type LogEvent,
-  type Shared,
-} from "./routes/mod.ts";
 import { type FastReadback, readbackMode } from "./gpu_readback.ts";
+import { hubOptions } from "./hub.ts";
+import { readKeys, requireStrategy } from "./keys.ts";
+import { LocalModels, MemoryBudgetError } from "./local_models.ts";
+import { loadPredicates } from "./opened.ts";
+import type { LogEvent } from "./routes/mod.ts";
 import { createCompileWorker, type HubOptions, selectBackend } from "./runtime/local.ts";
 import {
-  type Catalog,
   type Config,
   ConfigError,
   type ConfigInput,
-  createCatalog,
   type ModelInfo,
   parseConfig,
   type Upstream,
   type UpstreamHost,
 } from "./runtime/mod.ts";
-import { readKeys, requireStrategy } from "./keys.ts";
+import { closeProcess, type Process, serve, type Serving } from "./serving.ts";
 import { createVia } from "./upstream_host.ts";
-import { appDeps, compilerFor, requireSafeBinding } from "./wiring.ts";
+import { compilerFor, requireSafeBinding } from "./wiring.ts";
 
 export type { Config, ConfigInput, ModelInfo };
 export { isLoopback } from "./wiring.ts";
@@ -102,6 +93,7 @@ export async function createGateway(
   const locals = new LocalModels({ config, backend, thread, readback, hub, log });
   const process: Process = {
     options,
+    version,
     via: createVia(),
     locals,
     predicates: await loadPredicates(config),
@@ -116,27 +108,6 @@ export async function createGateway(
     await closeProcess(process);
     throw error;
   }
-}
-
-/** What lives as long as the gateway. */
-interface Process {
-  readonly options: GatewayOptions;
-  /** How it calls itself towards upstreams. */
-  readonly via: string;
-  readonly locals: LocalModels;
-  readonly predicates: AppDeps["predicates"];
-  readonly constraints: ReturnType<typeof compilerFor>;
-  readonly kv: Deno.Kv | undefined;
-  readonly state: { isReady: boolean; readonly end: AbortController };
-}
-
-/** What a configuration makes of it. */
-interface Serving {
-  readonly config: Config;
-  readonly upstreams: readonly Upstream[];
-  readonly shared: Shared;
-  readonly app: ReturnType<typeof createApp>;
-  readonly catalog: Catalog;
 }
 
 class RunningGateway implements Gateway {
@@ -252,67 +223,6 @@ async function loadAtStart(locals: LocalModels, text: string): Promise<void> {
     if (!(error instanceof MemoryBudgetError)) throw error;
     throw new ConfigError("memory_bytes", `Invalid "memory_bytes": ${error.message}`);
   }
-}
-
-/** Builds the app of a configuration. @throws {ConfigError} */
-async function serve(
-  { options, via, locals, predicates, constraints, kv, state }: Process,
-  config: Config,
-  before: Serving | undefined,
-): Promise<Serving> {
-  const { env = () => undefined, log = () => {} } = options;
-  const isSame = before !== undefined &&
-    JSON.stringify(before.config.upstreams) === JSON.stringify(config.upstreams);
-  const upstreams = isSame
-    ? before.upstreams
-    : await openUpstreams(config, env, { ...options, via });
-  try {
-    const catalog = createCatalog(() => [...locals.loaded, ...upstreams]);
-    const calibrations = await readCalibrations(config);
-    const deps = appDeps({ ...config, calibrations }, {
-      catalog,
-      env,
-      version,
-      via,
-      ...kv === undefined ? {} : { rates: kvRateStore(kv) },
-      constraints,
-      ...predicates === undefined ? {} : { predicates },
-      admin: administration(locals),
-      isReady: () => state.isReady && locals.loaded.every((model) => model.isReady()),
-      isDraining: () => !state.isReady,
-      endSignal: state.end.signal,
-      engineStats: () => sumStats(locals.loaded),
-      log,
-    });
-    const shared = before?.shared ?? createShared(deps);
-    return { config, upstreams, shared, catalog, app: createApp(deps, shared) };
-  } catch (error) {
-    if (!isSame) { for (const upstream of upstreams) upstream[Symbol.dispose](); }
-    throw error;
-  }
-}
-
-function administration(locals: LocalModels): Omit<Admin, "digest"> {
-  return {
-    models: () => locals.names.map((name) => ({ name, id: locals.find(name) })),
-    async load(name) {
-      try {
-        return await locals.load(name);
-      } catch (error) {
-        if (!(error instanceof MemoryBudgetError)) throw error;
-        throw new ApiError(503, "overloaded", error.message, {
-          headers: { "retry-after": "60", "x-should-retry": "false" },
-        });
-      }
-    },
-    unload: (name) => locals.unload(name),
-  };
-}
-
-async function closeProcess({ locals, constraints, kv }: Process): Promise<void> {
-  kv?.close();
-  constraints.close();
-  await locals[Symbol.asyncDispose]();
 }
 
 /** The backend that a setting stands for on this machine. @throws {NotFoundError} */
