@@ -131,6 +131,11 @@ function open(
     pageSize,
     // Under eviction, what a tentative token saw when it was computed depends on when that was.
     deep: policy.lossless,
+    adapters: {
+      nats: { width: 3, metadata: { window: "6" } },
+      tokenbutler: { width: 1 },
+      "score-heads": { width: 1 },
+    },
     ...executorOptions,
   });
   const findPolicy = () => policy;

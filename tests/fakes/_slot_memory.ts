@@ -26,9 +26,18 @@ export class SlotMemory {
   readonly #pages: number;
   readonly #deep: boolean;
   readonly #perPage: PerPage;
+  readonly #recordWidths: Readonly<Record<string, number>>;
   readonly #cells: Readonly<Record<KvFormat, Cells>>;
 
-  constructor(layout: KvLayout, pages: number, deep: boolean, perPage: PerPage) {
+  /** @param recordWidths adapter -> numbers per slot */
+  constructor(
+    layout: KvLayout,
+    pages: number,
+    deep: boolean,
+    perPage: PerPage,
+    recordWidths: Readonly<Record<string, number>>,
+  ) {
+    this.#recordWidths = recordWidths;
     this.#layout = layout;
     this.#pages = pages;
     this.#deep = deep;
@@ -111,7 +120,9 @@ export class SlotMemory {
 
   signal({ name, layer, kvHead, slots, place }: Extract<Want, { kind: "signal" }>): Float32Array {
     const { granularity, format } = place ?? { granularity: "sequence", format: "f32" };
-    const width = ["key", "value", "query"].includes(name) ? this.#layout.headDim : 1;
+    const width = ["key", "value", "query"].includes(name)
+      ? this.#layout.headDim
+      : this.#recordWidths[name.replace("adapter:", "")] ?? 1;
     const out: number[] = [];
     for (const slot of slots) {
       const at = this.#place(slot, granularity, format, layer, kvHead);

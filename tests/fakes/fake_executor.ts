@@ -26,10 +26,19 @@ export interface FakeExecutorOptions {
   readonly deep?: boolean;
   /** What policies may ask for. @default everything */
   readonly support?: KvSupport;
+  /** Adapters the model pretends to have, by name. @default none */
+  readonly adapters?: Readonly<Record<string, FakeAdapter>>;
   /** Called with each batch before it runs. */
   readonly onBatch?: (batch: Batch) => void;
   /** Answers after this promise, to hold a step in flight. */
   readonly gate?: () => Promise<void> | undefined;
+}
+
+/** Learned weights without numbers: what they record about a slot is a hash of what it holds. */
+export interface FakeAdapter {
+  /** Numbers per slot. */
+  readonly width: number;
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** The executor and a look into its memory. */
@@ -39,6 +48,10 @@ export interface FakeExecutor extends Executor {
   readonly isClosed: () => boolean;
 }
 
+function mapValues<A, B>(from: Readonly<Record<string, A>>, map: (value: A) => B) {
+  return Object.fromEntries(Object.entries(from).map(([key, value]) => [key, map(value)]));
+}
+
 const LAYERS = 3, HEADS = 2, HIDDEN = 4;
 
 /** See file comment. */
@@ -46,7 +59,9 @@ export function createFakeExecutor(options: FakeExecutorOptions): FakeExecutor {
   const { pages = 64, pageSize = 4, contextLength = 1024, deep = true } = options;
   const kv = { layers: LAYERS, kvHeads: HEADS, headDim: HIDDEN, pageSize };
   const slotsPerPage = { int8: 2 * pageSize, int4: 3 * pageSize, kivi4: 32 };
-  const memory = new SlotMemory(kv, pages, deep, { f32: pageSize, ...slotsPerPage });
+  const { adapters = {} } = options;
+  const widths = mapValues(adapters, ({ width }) => width);
+  const memory = new SlotMemory(kv, pages, deep, { f32: pageSize, ...slotsPerPage }, widths);
   let closed = false;
   return {
     info: {
@@ -61,6 +76,8 @@ export function createFakeExecutor(options: FakeExecutorOptions): FakeExecutor {
       support: options.support ?? fullKvSupport,
       slotsPerPage,
       heads: HEADS,
+      adapters: Object.keys(adapters),
+      adapterData: mapValues(adapters, ({ metadata = {} }) => ({ metadata, tensors: {} })),
     },
     async execute(batch) {
       options.onBatch?.(batch);

@@ -47,6 +47,12 @@ const small: Readonly<Record<string, readonly Readonly<Record<string, unknown>>[
     format: "kivi4",
   }],
   quest: [{ budget: 8, sinks: 1, window: 2 }],
+  nats: [{ window: 4, interval: 3 }],
+  "score-heads": [{ threshold: 0.6, sinks: 1, window: 3 }],
+  tokenbutler: [{ budget: 8, sinks: 1, window: 2 }],
+  "attention-predictor": [
+    { budget: 8, sinks: 1, window: 2, block: 2, history: 3, calibrate_every: 3, dense_layers: 1 },
+  ],
   int8: [{ residual: 0 }, { residual: 5 }],
   int4: [{ residual: 4, keys: "token" }, { residual: 3 }],
 };
@@ -63,6 +69,10 @@ for (const policy of listPolicies()) {
     });
   }
 }
+Deno.test("every policy of the registry is under the shared suite", () => {
+  assertEquals(Object.keys(small).sort(), listPolicies().map(({ name }) => name).sort());
+});
+
 testKvPolicy(windowPolicy);
 testKvPolicy(windowPolicy, { params: { sinks: 0, recent: 3 } });
 testKvPolicy(windowPolicy, { params: { sinks: 4, recent: 8 } }); // whole pages
