@@ -24,6 +24,17 @@ const methods: Readonly<
         [`nats.layers.${i}.router.weight`]: [3 * kvHeads, hidden],
       })),
   },
+  "attention-predictor": {
+    metadata: { method: "attention-predictor", history: "4", block: "2" },
+    shapes: () => ({
+      "conv1.weight": [16, 1, 3, 3],
+      "conv1.bias": [16],
+      "conv2.weight": [32, 16, 3, 3],
+      "conv2.bias": [32],
+      "conv3.weight": [1, 32, 1],
+      "conv3.bias": [1],
+    }),
+  },
   "score-heads": {
     shapes: ({ layers, kvHeads, hidden }) =>
       perLayer(layers, (i) => ({
@@ -48,7 +59,7 @@ function perLayer(layers: number, shapes: (layer: number) => Shapes): Shapes {
   return Object.assign({}, ...Array.from({ length: layers }, (_, i) => shapes(i)));
 }
 
-/** Adapters of all methods that run in the forward pass, with hashed weights. */
+/** Adapters of all methods, with hashed weights. */
 export function fakeAdapters(config: ModelConfig, backend: Backend): LoadedAdapter[] {
   return Object.values(methods).map(({ metadata = {}, shapes }) => {
     const entries = Object.entries(shapes(config)).map(([name, shape]) => [
