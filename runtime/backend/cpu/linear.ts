@@ -9,8 +9,8 @@
  * Double accumulators are also faster here than f32 ones (5 against 2.3 GFLOP/s), for which V8
  * converts back and forth.
  */
-import { ShapeError } from "../../errors.ts";
-import { type Alloc, type CpuTensor, matrix } from "./tensor.ts";
+import { linearShape } from "./shapes.ts";
+import type { Alloc, CpuTensor } from "./tensor.ts";
 
 /**
  * @param x [rows, K]
@@ -24,14 +24,7 @@ export function linear(
   weight: CpuTensor,
   bias: CpuTensor | undefined,
 ): CpuTensor {
-  const [rows, depth] = matrix("linear", x);
-  const [outputs, inputs] = matrix("linear", weight);
-  if (depth !== inputs) {
-    throw new ShapeError("linear", `x has ${depth} columns, weight ${weight.label} ${inputs}`);
-  }
-  if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs)) {
-    throw new ShapeError("linear", `bias is [${bias.shape.join(", ")}], should be [${outputs}]`);
-  }
+  const { rows, depth, outputs } = linearShape(x, weight, bias);
   const y = alloc("linear", [rows, outputs]);
   const add = bias?.data ?? zeros(outputs);
   const whole = outputs - outputs % 4;

@@ -8,25 +8,17 @@
  * Differs: angles and their sine and cosine are computed in double precision and rounded to f32
  * once; most implementations multiply in f32, which is less exact at high positions.
  */
-import { ShapeError } from "../../errors.ts";
 import type { Rope } from "../backend.ts";
-import { type Alloc, type CpuTensor, matrix } from "./tensor.ts";
+import { ropeShape } from "./shapes.ts";
+import type { Alloc, CpuTensor } from "./tensor.ts";
 
 /**
  * @param x [tokens, heads * headDim]
  * @param positions one per token
  */
 export function rope(alloc: Alloc, x: CpuTensor, positions: Uint32Array, spec: Rope): CpuTensor {
-  const [tokens, width] = matrix("rope", x);
+  const { tokens, width, half } = ropeShape(x, positions, spec);
   const { headDim } = spec;
-  const half = headDim / 2;
-  if (width % headDim !== 0 || positions.length !== tokens || spec.frequencies.length !== half) {
-    throw new ShapeError(
-      "rope",
-      `x is [${x.shape.join(", ")}], headDim ${headDim}, ` +
-        `${positions.length} positions, ${spec.frequencies.length} frequencies`,
-    );
-  }
   const y = alloc("rope", x.shape);
   const from = x.data, to = y.data;
   // Where the two members of pair i are: i and i + half, or 2i and 2i + 1.
@@ -50,7 +42,8 @@ export function rope(alloc: Alloc, x: CpuTensor, positions: Uint32Array, spec: R
 /** Per model (its frequencies): position -> cosines, then sines. Grows with the positions used. */
 const rotations = new WeakMap<Float64Array, Map<number, Float32Array>>();
 
-function rotation(frequencies: Float64Array, position: number): Float32Array {
+/** Cosines, then sines, of a position's angles, rounded from double precision. */
+export function rotation(frequencies: Float64Array, position: number): Float32Array {
   let byPosition = rotations.get(frequencies);
   if (byPosition === undefined) rotations.set(frequencies, byPosition = new Map());
   let turn = byPosition.get(position);

@@ -1,5 +1,5 @@
 /** linear on the host side: lays out or quantises operands, and cuts many rows into blocks. */
-import { ShapeError } from "../../errors.ts";
+import { linearShape } from "../cpu/shapes.ts";
 import { matrix } from "../cpu/tensor.ts";
 import { BLOCK } from "./blocks.ts";
 import { cut } from "./cut.ts";
@@ -24,14 +24,7 @@ export function linear(
   weight: WasmTensor,
   bias: WasmTensor | undefined,
 ): WasmTensor {
-  const [rows, depth] = matrix("linear", x);
-  const [outputs, inputs] = matrix("linear", weight);
-  if (depth !== inputs) {
-    throw new ShapeError("linear", `x has ${depth} columns, weight ${weight.label} ${inputs}`);
-  }
-  if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs)) {
-    throw new ShapeError("linear", `bias is [${bias.shape.join(", ")}], should be [${outputs}]`);
-  }
+  const { rows, depth, outputs } = linearShape(x, weight, bias);
   const y = step.scope.alloc("linear", [rows, outputs]);
   const from = asRows(step, "linear", x);
   const multiply = weight.dtype === "f32" ? multiplyF32 : multiplyBlocks;

@@ -4,8 +4,7 @@
  * A layer is computed when its result is needed. Until then, others of the same x may join it (q, k
  * and v), a sum may take it in (residuals), or two may become a gated one.
  */
-import { ShapeError } from "../../errors.ts";
-import { matrix } from "../cpu/tensor.ts";
+import { linearShape } from "../cpu/shapes.ts";
 import { dispatchLayers, type Layer, MOST_PARTS } from "./linear_dispatch.ts";
 import type { GpuBuffer } from "./memory.ts";
 import type { Stage } from "./stage.ts";
@@ -21,14 +20,7 @@ const layers = new WeakMap<GpuTensor, Layer>();
  * @returns [rows, N]
  */
 export function linear(stage: Stage, x: GpuTensor, weight: GpuTensor, bias?: GpuTensor): GpuTensor {
-  const [tokens, depth] = matrix("linear", x);
-  const [outputs, inputs] = matrix("linear", weight);
-  if (depth !== inputs) {
-    throw new ShapeError("linear", `x has ${depth} columns, weight ${weight.label} ${inputs}`);
-  }
-  if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs)) {
-    throw new ShapeError("linear", `bias is [${bias.shape.join(", ")}], should be [${outputs}]`);
-  }
+  const { rows: tokens, depth, outputs } = linearShape(x, weight, bias);
   const layer = { x, weight, bias, tokens, depth, outputs };
   const y = stage.later("linear", [tokens, outputs], (self) => compute(stage, self, layer));
   layers.set(y, layer);

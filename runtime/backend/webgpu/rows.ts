@@ -2,6 +2,7 @@
 import * as kernels from "../../../shaders/mod.ts";
 import { ShapeError } from "../../errors.ts";
 import type { Rope } from "../backend.ts";
+import { ropeShape } from "../cpu/shapes.ts";
 import { elements, matrix, sameShape } from "../cpu/tensor.ts";
 import { addLinear, gatedLinear } from "./linear.ts";
 import { stepData, target } from "./recorder.ts";
@@ -120,16 +121,7 @@ export function rotationOf(stage: Stage, tensor: GpuTensor): Rotation | undefine
 
 /** @param x [tokens, heads * headDim] */
 export function rope(stage: Stage, x: GpuTensor, positions: Uint32Array, spec: Rope): GpuTensor {
-  const [tokens, width] = matrix("rope", x);
-  const { headDim } = spec;
-  const half = headDim / 2;
-  if (width % headDim !== 0 || positions.length !== tokens || spec.frequencies.length !== half) {
-    throw new ShapeError(
-      "rope",
-      `x is [${x.shape.join(", ")}], headDim ${headDim}, ` +
-        `${positions.length} positions, ${spec.frequencies.length} frequencies`,
-    );
-  }
+  const { tokens, width, half } = ropeShape(x, positions, spec);
   const turned = stage.later("rope", x.shape, () => {
     const from = x.target;
     const y = stage.slice("rope", x.shape);
