@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { FormatError, PolicyError } from "../../../../runtime/errors.ts";
 import { lastRow, meanRows, network } from "../../../../runtime/kv/policies/_forecast.ts";
 import { attentionPredictor } from "../../../../runtime/kv/policies/attention_predictor.ts";
@@ -69,6 +70,27 @@ Deno.test("attention-predictor reads sinks, the window and the best blocks, and 
   const block = [12, 13, 14, 15];
   const expected = [0, 1, 2, 3, ...block, 28, 29, 30, 31];
   assertEquals(reads(params, rows), [expected, expected, undefined, expected]);
+});
+
+Deno.test("attention-predictor reads sinks and window, and at most the budget and part of a block", () => {
+  const sizes = fc.tuple(fc.nat(5), fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 5 }));
+  const weights = fc.array(fc.float({ min: 0, max: 1, noNaN: true }), {
+    minLength: 1,
+    maxLength: 50,
+  });
+  const forecasts = fc.constantFrom("mean-rows", "last-row");
+  fc.assert(
+    fc.property(weights, sizes, fc.nat(20), forecasts, (row, size, more, forecast) => {
+      const [sinks, window, block] = size, budget = sinks + window + block + more;
+      const params = { budget, sinks, window, block, forecast, "calibrate_every": 100 };
+      const [read] = reads(params, [row]);
+      if (row.length <= budget) return assertEquals(read, undefined);
+      assert(read!.length < budget + block, `${read!.length} of ${budget}`);
+      assertEquals(read, [...new Set(read)].sort((a, b) => a - b));
+      for (let i = 0; i < sinks; i++) assert(read!.includes(i));
+      for (let i = row.length - window; i < row.length; i++) assert(read!.includes(i));
+    }),
+  );
 });
 
 Deno.test("attention-predictor reads everything below its budget", () => {

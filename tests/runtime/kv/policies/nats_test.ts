@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { PolicyError } from "../../../../runtime/errors.ts";
 import { nats } from "../../../../runtime/kv/policies/nats.ts";
+import { streaming } from "../../../../runtime/kv/policies/streaming.ts";
 import type { KvGroup, KvLayout } from "../../../../runtime/kv/policy.ts";
 
 const layout: KvLayout = { layers: 1, kvHeads: 1, headDim: 4, pageSize: 4 };
@@ -23,14 +24,14 @@ function groupOf(types: string, positions: readonly number[]): KvGroup {
   };
 }
 
-/** Positions that stay when the policy is consulted before each token. */
-function replay(types: string, window: number): number[][] {
+/** Positions that stay when the policy is consulted before every `every`-th token. */
+function replay(types: string, window: number, every = 1): number[][] {
   const state = nats.init(layout, nats.params.parse({ window, interval: 1 }));
   let held: number[] = [];
   return [...types].map((_, next) => {
     const group = groupOf(types, held);
     const view = { committed: next, promptLength: 0, tokens: [], groups: [group] };
-    const [edit] = nats.plan(state, view).edits;
+    const [edit] = next % every === 0 ? nats.plan(state, view).edits : [];
     if (edit?.op === "keep") held = Array.from(edit.slots, (slot) => held[slot]!);
     held = [...held, next];
     return held;
@@ -72,8 +73,30 @@ Deno.test("nats equals the visibility rule on random types", () => {
   }));
 });
 
+Deno.test("nats keeps by the rule whenever it is consulted, however seldom that is", () => {
+  const types = fc.array(fc.constantFrom(..."GLW"), { minLength: 1, maxLength: 40 });
+  const sizes = fc.tuple(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 2, max: 9 }));
+  fc.assert(fc.property(types, sizes, (list, [window, every]) => {
+    const text = list.join(""), rule = visible(text, window);
+    replay(text, window, every).forEach((held, m) => {
+      if (m % every === 0) assertEquals(held, rule[m]);
+      else assertEquals(rule[m]!.filter((n) => !held.includes(n)), [], "and all of it in between");
+    });
+  }));
+});
+
+Deno.test("nats with window types alone is streaming with one sink", () => {
+  const window = 5, text = "W".repeat(40);
+  const state = streaming.init(layout, streaming.params.parse({ sinks: 1, window: window + 1 }));
+  replay(text, window).forEach((held, m) => {
+    const sees = (n: number) => streaming.lifetime!(state, n, 0, 0) > m;
+    assertEquals(held, Array.from({ length: m + 1 }, (_, n) => n).filter(sees));
+  });
+});
+
 Deno.test("nats keeps everything if all types are global, or windows are longer than the text", () => {
-  for (const [types, window] of [["G".repeat(30), 1], ["W".repeat(30), 30]] as const) {
+  const all = [["G".repeat(30), 1], ["W".repeat(30), 30], ["G" + "L".repeat(29), 1]] as const;
+  for (const [types, window] of all) {
     assertEquals(replay(types, window).at(-1)!.length, 30);
   }
 });

@@ -1,5 +1,6 @@
 /** Policies whose kept set follows from tokens and positions alone. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import * as z from "zod";
 import { PolicyError } from "../../../../runtime/errors.ts";
 import type { KvPolicy } from "../../../../runtime/kv/policy.ts";
@@ -23,8 +24,9 @@ function replay(
   policy: typeof sepllm,
   params: unknown,
   tokens: readonly number[],
+  model = modelOf(),
 ): number[][] {
-  let state = started(policy, params), held: number[] = [];
+  let state = started(policy, params, model), held: number[] = [];
   return tokens.map((_, position) => {
     held = [...held, position];
     const before = [...held];
@@ -48,6 +50,47 @@ Deno.test("sepllm stream: the golden vector of sinks 2, separators 2, window 3, 
   assertEquals(after[9], [0, 1, 2, 5, 7, 8, 9]);
   assertEquals(after[12], [0, 1, 5, 7, 10, 11, 12]);
   assertEquals(after[15], [0, 1, 7, 11, 13, 14, 15]);
+});
+
+interface Stream {
+  readonly sinks: number;
+  readonly separators: number;
+  readonly window: number;
+  readonly capacity: number;
+}
+
+/** The published algorithm with its three lists: what each token attends to. */
+function streamed(tokens: readonly number[], { sinks, separators, window, capacity }: Stream) {
+  const recent: number[] = [];
+  let marks: number[] = [];
+  return tokens.map((_, position) => {
+    const first = Array.from({ length: Math.min(sinks, position + 1) }, (_, i) => i);
+    if (position >= sinks) recent.push(position);
+    if (first.length + marks.length + recent.length > capacity) {
+      const old = recent.splice(0, Math.max(0, recent.length - window));
+      marks = [...marks, ...old.filter((at) => tokens[at] === 1)];
+      marks = marks.slice(Math.max(0, marks.length - separators));
+    }
+    return [...first, ...marks, ...recent];
+  });
+}
+
+Deno.test("sepllm stream is the published algorithm, within its capacity, on random texts", () => {
+  const texts = fc.array(fc.constantFrom(0, 1, 5, 5), { minLength: 1, maxLength: 60 });
+  const sizes = fc.tuple(fc.nat(4), fc.nat(4), fc.integer({ min: 1, max: 6 }), fc.nat(8));
+  fc.assert(fc.property(texts, sizes, (tokens, [sinks, separators, window, more]) => {
+    const capacity = sinks + separators + window + 1 + more;
+    const params = { mode: "stream", sinks, separators, window, capacity, interval: 1 };
+    const held = replay(sepllm, params, tokens);
+    assertEquals(held, streamed(tokens, params));
+    for (const one of held) assert(one.length <= capacity);
+    // Without separators it is sinks and a window that breathes.
+    const unmarked = modelOf({ separators: new Set([9]) });
+    assertEquals(
+      replay(sepllm, params, tokens, unmarked),
+      streamed(tokens, { ...params, separators: 0 }),
+    );
+  }));
 });
 
 Deno.test("sepllm within the context: a token sees sinks, separators and the window, itself included", () => {
@@ -191,6 +234,16 @@ Deno.test("streaming keeps a group of kivi4 until the last of its tokens has lef
   assertEquals(at(64, 64, positions.slice(0, 64)).kept, positions.slice(32, 64));
   assertEquals(at(72, 64, positions.slice(0, 72)).kept, positions.slice(32, 72));
   assertEquals(at(73, 64, positions.slice(0, 73)).kept, positions.slice(64, 73));
+});
+
+Deno.test("score-heads keeps sinks, the window, what scores enough and what is not committed", () => {
+  const scores = [-9, -9, 3, -5, -4, -9, 0, -9, -9, -9, -9, -9];
+  const own = { "adapter:score-heads": scores };
+  const view = { ...viewOf({ groups: [groupOf([...scores.keys()], own)] }), committed: 10 };
+  const state = started(scoreHeads, { sinks: 1, window: 2 });
+  assertEquals(keptAfter(view, scoreHeads.plan(state, view).edits), [0, 2, 4, 6, 8, 9, 10, 11]);
+  const all = started(scoreHeads, { threshold: -9 });
+  assertEquals(scoreHeads.plan(all, view).edits, []);
 });
 
 Deno.test("int8 stores what is older than its residual", () => {

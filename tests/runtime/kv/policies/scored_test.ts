@@ -134,13 +134,26 @@ Deno.test("a ratio that was not given is part of the parameters after defaults",
 });
 
 Deno.test("every ranking keeps sinks and window, and as many tokens as the budget says", () => {
-  const signals = ["attention-sum", "attention-last", "key-norm"] as const;
-  const policies: readonly KvPolicy[] = [h2o, tova, snapkv, keyNorm];
+  const signals = ["attention-sum", "attention-last", "key-norm"];
+  const wideSignals = ["key", "value", "query"];
+  const policies: readonly KvPolicy[] = [
+    h2o,
+    tova,
+    snapkv,
+    pyramidkv,
+    keyNorm,
+    keyDiff,
+    expectedAttention,
+  ];
   const values = fc.array(fc.float({ noNaN: true }), { minLength: 1, maxLength: 60 });
   const sizes = fc.tuple(fc.nat(8), fc.integer({ min: 1, max: 12 }), fc.nat(20), fc.nat(5));
   fc.assert(fc.property(values, sizes, (list, [sinks, window, more, tentative]) => {
     const length = list.length, committed = Math.max(1, length - tentative);
-    const own = Object.fromEntries(signals.map((name) => [name, list]));
+    const wide = list.flatMap((value) => [value, 1]);
+    const own = {
+      ...Object.fromEntries(signals.map((name) => [name, list])),
+      ...Object.fromEntries(wideSignals.map((name) => [name, wide])),
+    };
     const base = viewOf({ groups: [groupOf(upTo(length), own)] });
     const view = { ...base, committed, promptLength: committed };
     const budget = sinks + window + more;
