@@ -8,6 +8,7 @@
  * may break lines anywhere, and may end with a semicolon.
  */
 import { FormatError } from "../../errors.ts";
+import { Cursor } from "../cursor.ts";
 import { ConstraintTooComplexError } from "../regex/budget.ts";
 import { type CodePoints, codePoints, complement } from "../regex/code_points.ts";
 import type { Body, Rules } from "./syntax.ts";
@@ -26,9 +27,9 @@ const blank = /(?:[ \t\r\n]+|#[^\n]*)+/y;
 
 /** @throws {FormatError} with the offset of what is malformed @throws {ConstraintTooComplexError} */
 export function parseGrammar(text: string): Rules {
-  const reader = new Reader(text);
+  const reader = new Cursor(text, "grammar");
   const rules = new Map<string, Body>();
-  reader.skip();
+  skip(reader);
   while (!reader.isAtEnd) {
     const start = reader.match(ruleStart);
     if (!start) throw reader.error("a rule must begin with its name and ::=");
@@ -37,62 +38,29 @@ export function parseGrammar(text: string): Rules {
     if (rules.size >= grammarLimits.maxRules) {
       throw new ConstraintTooComplexError("rules", grammarLimits.maxRules);
     }
-    reader.skip();
+    skip(reader);
     rules.set(ruleName, readChoice(reader, 0));
-    if (reader.eat(";")) reader.skip();
+    if (reader.eat(";")) skip(reader);
   }
   if (!rules.has("root")) throw new FormatError("there is no rule root", { source: "grammar" });
   return rules;
 }
 
-class Reader {
-  offset = 0;
-  constructor(readonly text: string) {}
-
-  get isAtEnd(): boolean {
-    return this.offset >= this.text.length;
-  }
-  peek(): string {
-    const point = this.text.codePointAt(this.offset);
-    return point === undefined ? "" : String.fromCodePoint(point);
-  }
-  next(): string {
-    const character = this.peek();
-    this.offset += character.length;
-    return character;
-  }
-  eat(text: string): boolean {
-    if (!this.text.startsWith(text, this.offset)) return false;
-    this.offset += text.length;
-    return true;
-  }
-  match(sticky: RegExp): RegExpExecArray | undefined {
-    const found = this.look(sticky);
-    if (found) this.offset += found[0].length;
-    return found;
-  }
-  look(sticky: RegExp): RegExpExecArray | undefined {
-    sticky.lastIndex = this.offset;
-    return sticky.exec(this.text) ?? undefined;
-  }
-  skip(): void {
-    this.match(blank);
-  }
-  error(message: string, offset: number = this.offset): FormatError {
-    return new FormatError(message, { source: "grammar", offset });
-  }
+/** Takes white space and comments. */
+function skip(reader: Cursor): void {
+  reader.match(blank);
 }
 
-function readChoice(reader: Reader, depth: number): Body {
+function readChoice(reader: Cursor, depth: number): Body {
   const parts = [readSequence(reader, depth)];
   while (reader.eat("|")) {
-    reader.skip();
+    skip(reader);
     parts.push(readSequence(reader, depth));
   }
   return parts.length === 1 ? parts[0]! : { kind: "choice", parts };
 }
 
-function readSequence(reader: Reader, depth: number): Body {
+function readSequence(reader: Cursor, depth: number): Body {
   const parts: Body[] = [];
   for (;;) {
     const character = reader.peek();
@@ -104,9 +72,9 @@ function readSequence(reader: Reader, depth: number): Body {
 }
 
 /** What stands behind a part: `*`, `+`, `?` or a count, several in a row too. */
-function readRepeats(reader: Reader, atom: Body): Body {
+function readRepeats(reader: Cursor, atom: Body): Body {
   let part = atom;
-  reader.skip();
+  skip(reader);
   for (let count = 0;; count++) {
     const bounds = readBounds(reader);
     if (!bounds) return part;
@@ -120,11 +88,11 @@ function readRepeats(reader: Reader, atom: Body): Body {
     part = isOne && part.kind === "repeat"
       ? { ...part, min: part.min === 0 ? 0 : min }
       : { kind: "repeat", part, min, max };
-    reader.skip();
+    skip(reader);
   }
 }
 
-function readAtom(reader: Reader, depth: number): Body {
+function readAtom(reader: Cursor, depth: number): Body {
   const start = reader.offset;
   const character = reader.peek();
   if (character === '"' || character === "'") return readText(reader);
@@ -134,7 +102,7 @@ function readAtom(reader: Reader, depth: number): Body {
     if (depth >= grammarLimits.maxDepth) {
       throw new ConstraintTooComplexError("groups inside each other", grammarLimits.maxDepth);
     }
-    reader.skip();
+    skip(reader);
     const body = readChoice(reader, depth + 1);
     if (!reader.eat(")")) throw reader.error('the group is not closed with ")"', start);
     return body;
@@ -144,7 +112,7 @@ function readAtom(reader: Reader, depth: number): Body {
   return { kind: "rule", name: found[0], offset: start };
 }
 
-function readText(reader: Reader): Body {
+function readText(reader: Cursor): Body {
   const start = reader.offset;
   const quote = reader.next();
   const parts: Body[] = [];
@@ -158,7 +126,7 @@ function readText(reader: Reader): Body {
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
 }
 
-function readClass(reader: Reader): CodePoints {
+function readClass(reader: Cursor): CodePoints {
   const start = reader.offset;
   reader.next();
   const isNegated = reader.eat("^");
@@ -185,7 +153,7 @@ const digits: Readonly<Record<string, RegExp>> = {
   U: /[0-9A-Fa-f]{8}/y,
 };
 
-function readPoint(reader: Reader): number {
+function readPoint(reader: Cursor): number {
   const start = reader.offset;
   const character = reader.next();
   const point = character === "\\" ? readEscape(reader, start) : character.codePointAt(0)!;
@@ -195,7 +163,7 @@ function readPoint(reader: Reader): number {
   return point;
 }
 
-function readEscape(reader: Reader, start: number): number {
+function readEscape(reader: Cursor, start: number): number {
   const kind = reader.next();
   const hex = digits[kind];
   if (hex) {
@@ -208,7 +176,7 @@ function readEscape(reader: Reader, start: number): number {
   throw reader.error("unknown escape", start);
 }
 
-function readBounds(reader: Reader): [number, number] | undefined {
+function readBounds(reader: Cursor): [number, number] | undefined {
   const start = reader.offset;
   if (reader.eat("*")) return [0, Infinity];
   if (reader.eat("+")) return [1, Infinity];

@@ -1,7 +1,7 @@
 /** Escapes and bracket classes. */
+import type { Cursor } from "../cursor.ts";
 import { categories, category, type CodePoints, codePoints, complement } from "./code_points.ts";
 import { letterClasses, rangesOf } from "./code_points.ts";
-import type { Cursor } from "./cursor.ts";
 
 const controls: ReadonlyMap<string, number> = new Map([
   ["t", 0x09],
@@ -41,7 +41,7 @@ export function readClass(cursor: Cursor): CodePoints {
 function readItem(cursor: Cursor): { readonly set: CodePoints } | { range: [number, number] } {
   const start = cursor.offset;
   const from = readClassAtom(cursor);
-  const isRange = cursor.peek() === "-" && cursor.pattern[cursor.offset + 1] !== "]";
+  const isRange = cursor.peek() === "-" && cursor.text[cursor.offset + 1] !== "]";
   if (!isRange) return "set" in from ? from : { range: [from.point, from.point] };
   cursor.next();
   if (cursor.peek() === "") throw cursor.error("the class is not closed", start);

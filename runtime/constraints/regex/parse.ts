@@ -10,9 +10,9 @@
  * ASCII punctuation may be escaped. Refused by name: look-around, references, word boundaries, other
  * anchors, modifiers, lone surrogates, other properties.
  */
+import { Cursor } from "../cursor.ts";
 import { ConstraintTooComplexError, type RegexLimits } from "./budget.ts";
 import { anyButLineEnds, codePoints } from "./code_points.ts";
-import { Cursor } from "./cursor.ts";
 import { readClass, readEscape } from "./escapes.ts";
 import type { Expression } from "./syntax.ts";
 
@@ -26,7 +26,7 @@ export function parseRegex(pattern: string, limits: RegexLimits, isSearch = fals
   if (pattern.length > limits.maxPatternBytes || utf8Length(pattern) > limits.maxPatternBytes) {
     throw new ConstraintTooComplexError("bytes in the pattern", limits.maxPatternBytes);
   }
-  const cursor = new Cursor(pattern);
+  const cursor = new Cursor(pattern, "regular expression");
   const expression = readChoice(cursor, limits, 0, isSearch);
   if (cursor.peek() !== "") throw cursor.error('")" closes no group');
   return expression;
@@ -78,8 +78,8 @@ function readSequence(
   return parts.length === 1 ? parts[0]! : { kind: "sequence", parts };
 }
 
-function isLast({ pattern, offset }: Cursor): boolean {
-  const after = pattern[offset + 1];
+function isLast({ text, offset }: Cursor): boolean {
+  const after = text[offset + 1];
   return after === undefined || after === "|";
 }
 
