@@ -1,17 +1,10 @@
 /** Dropping slots on real backends: what is left is not touched, and what is dropped returns its pages. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
-import { createWasmBackend } from "../../../runtime/backend/wasm/mod.ts";
-import { createEngine } from "../../../runtime/engine/engine.ts";
-import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
 import type { KvEdit, KvGranularity, KvGroup, KvPolicy } from "../../../runtime/kv/policy.ts";
-import { loadDecoder } from "../../../runtime/models/mod.ts";
 import { createRng, type Rng, seedFrom } from "../../../runtime/mod.ts";
-import { fakeVocab } from "../../fakes/mod.ts";
-import { hashedWeights, llamaShapes, tinyConfig } from "../../fakes/hashed_weights.ts";
+import { tinyConfig } from "../../fakes/hashed_weights.ts";
 import { testScope } from "../engine/_fixtures.ts";
-
-const pageSize = 4;
+import { backends, open, smallPage, tokensOf } from "./_tiny_engine.ts";
 
 /** Vectors by layer, head and position, as they were first seen. */
 type Memory = ReadonlyMap<string, Float32Array>;
@@ -76,32 +69,21 @@ function witness(granularity: KvGranularity, seen: Seen[]): KvPolicy<Memory, unk
   };
 }
 
-for (const [name, create] of Object.entries({ CPU: createCpuBackend, WASM: createWasmBackend })) {
+for (const [name, create] of Object.entries(backends)) {
   for (const granularity of ["sequence", "layer", "kv-head"] as const) {
     Deno.test(`${name}: K and V of what stays are the same to the bit, and only its pages are held, per ${granularity}`, async () => {
-      using backend = create();
-      const decoder = loadDecoder(tinyConfig, hashedWeights(llamaShapes(tinyConfig)), backend);
-      const pieces = Array.from(
-        { length: tinyConfig.vocab },
-        (_, i) => String.fromCharCode(97 + i),
-      );
       const seen: Seen[] = [];
-      await using engine = createEngine({
-        id: "m",
-        vocab: fakeVocab({ pieces }),
-        executor: createLocalExecutor(decoder, backend, { pages: 90, pageSize, contextLength: 64 }),
-        findPolicy: () => witness(granularity, seen),
-      });
+      await using engine = open(create, { findPolicy: () => witness(granularity, seen) });
       const scope = testScope({ kv: { name: "witness", params: {} } });
-      const tokens = Array.from({ length: 40 }, (_, i) => (i * i + 7 * i) % tinyConfig.vocab);
+      const tokens = tokensOf(40);
       using session = engine.session(tokens.slice(0, 14), { scope });
       await session.logits();
       for (const [i, token] of tokens.slice(14).entries()) {
         session.append([token]);
         await session.logits();
         const { kept } = seen.at(-1)!, { bytes, bytesFull } = scope.meter.kv!;
-        const pageBytes = bytesFull / Math.ceil((15 + i) / pageSize) / kept.length;
-        const pages = kept.reduce((sum, count) => sum + Math.ceil(count / pageSize), 0);
+        const pageBytes = bytesFull / Math.ceil((15 + i) / smallPage) / kept.length;
+        const pages = kept.reduce((sum, count) => sum + Math.ceil(count / smallPage), 0);
         assertAlmostEquals(bytes, pages * pageBytes, 1e-6);
         engine.checkPages();
       }

@@ -1,64 +1,22 @@
 /** Policies on a real forward pass: a small random Llama, on the backends of this process's memory. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { createCpuBackend } from "../../../runtime/backend/cpu/mod.ts";
-import { createWasmBackend } from "../../../runtime/backend/wasm/mod.ts";
-import { createEngine, type Engine, type EngineLimits } from "../../../runtime/engine/engine.ts";
-import { createLocalExecutor } from "../../../runtime/engine/local_executor.ts";
-import { findPolicy } from "../../../bench/kv/_controls.ts";
-import { loadDecoder } from "../../../runtime/models/mod.ts";
+import type { Engine } from "../../../runtime/engine/engine.ts";
 import { type KvChoice, listPolicies, OutOfPagesError } from "../../../runtime/mod.ts";
-import { fakeAdapters } from "../../fakes/kv_adapters.ts";
-import { fakeVocab } from "../../fakes/mod.ts";
-import { hashedWeights, llamaShapes, tinyConfig } from "../../fakes/hashed_weights.ts";
 import { testScope } from "../engine/_fixtures.ts";
-
-const backends = { CPU: createCpuBackend, WASM: createWasmBackend } as const;
-const smallPage = 4;
-
-interface Options {
-  readonly pages?: number;
-  readonly pageSize?: number;
-  readonly contextLength?: number;
-  readonly limits?: EngineLimits;
-}
-
-function open(create: () => ReturnType<typeof createCpuBackend>, options: Options = {}): Engine {
-  const { pages = 400, pageSize = smallPage, contextLength = 64, limits = {} } = options;
-  const backend = create();
-  const decoder = loadDecoder(tinyConfig, hashedWeights(llamaShapes(tinyConfig)), backend);
-  const loaded = fakeAdapters(tinyConfig, backend);
-  const executor = createLocalExecutor(decoder, backend, {
-    pages,
-    pageSize,
-    contextLength,
-    adapters: loaded.flatMap(({ adapter }) => adapter ?? []),
-    adapterData: Object.fromEntries(loaded.map(({ name, data }) => [name, data])),
-  });
-  const pieces = Array.from({ length: tinyConfig.vocab }, (_, i) => String.fromCharCode(97 + i));
-  return createEngine({
-    id: "tiny",
-    vocab: fakeVocab({ pieces }),
-    executor,
-    limits,
-    findPolicy,
-    separators: new Set([3, 7, 11]),
-  });
-}
-
-const tokensOf = (count: number) =>
-  Array.from({ length: count }, (_, i) => (i * i + 7 * i) % tinyConfig.vocab);
+import { backends, open, smallPage, tokensOf } from "./_tiny_engine.ts";
 
 /** Logits while `rest` tokens follow a prompt, one by one. */
 async function decode(engine: Engine, kv: KvChoice, prompt: number, rest: number) {
   const tokens = tokensOf(prompt + rest);
   const scope = testScope({ kv });
   using session = engine.session(tokens.slice(0, prompt), { scope });
-  const rows = [...await session.logits()];
+  const rows = [...await session.logits()], bytes: number[] = [];
   for (const token of tokens.slice(prompt)) {
     session.append([token]);
     rows.push(...await session.logits());
+    bytes.push(scope.meter.kv!.bytes);
   }
-  return { rows, usage: scope.meter.kv! };
+  return { rows, usage: scope.meter.kv!, bytes };
 }
 
 const scored = ["h2o", "tova", "snapkv", "pyramidkv", "expected-attention", "key-norm", "key-diff"];
@@ -101,6 +59,9 @@ for (const [name, create] of Object.entries(backends)) {
       const { rows } = await decode(engine, { name: policy, params }, 30, 12);
       assertEquals(rows, full.rows, policy);
     }
+    const always = { ...tight["attention-predictor"], "calibrate_every": 1 };
+    const { rows } = await decode(engine, { name: "attention-predictor", params: always }, 30, 12);
+    assertEquals(rows, full.rows, "every step reads everything");
     engine.checkPages();
   });
 
@@ -184,9 +145,12 @@ for (const [name, create] of Object.entries(backends)) {
         },
       ]
     ) {
-      const { rows, usage } = await decode(engine, kv, 10, 200);
+      const { rows, usage, bytes } = await decode(engine, kv, 10, 330);
       assert(rows.every((row) => row.every(Number.isFinite)));
-      assert(usage.bytes === usage.bytesPeak || usage.tokensKept <= 32);
+      assert(usage.tokensKept <= 32);
+      // However long the stream, after ten times its capacity as after two.
+      const mostOf = (from: number, to: number) => Math.max(...bytes.slice(from, to));
+      assertEquals(mostOf(-32, bytes.length), mostOf(32, 64));
       assertEquals(usage.bytesFull / usage.bytes > 4, true);
     }
     await assertRejects(
