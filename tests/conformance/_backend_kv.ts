@@ -4,6 +4,7 @@ import type { KvSupport } from "../../runtime/backend/backend.ts";
 import type { KvGranularity } from "../../runtime/kv/policy.ts";
 import { groupCount } from "../../runtime/kv/units.ts";
 import type { LawContext } from "./backend.ts";
+import { adapterLaw } from "./_backend_adapter.ts";
 import { range, shape } from "./_backend_attention.ts";
 import { formatLaws } from "./_backend_formats.ts";
 import { readLaw, recordLaw, ruleLaw, sightLaw } from "./_backend_reads.ts";
@@ -19,6 +20,7 @@ export function kvLaws(context: LawContext, support: KvSupport): void {
   if (support.sight) sightLaw(context);
   for (const score of support.reads) ruleLaw(context, score);
   if (support.adapters) recordLaw(context);
+  if (support.adapters && support.reads.includes("oracle")) adapterLaw(context);
 }
 
 function copyLaw({ law, assertClose }: LawContext, granularity: KvGranularity): void {
