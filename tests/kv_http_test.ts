@@ -199,6 +199,27 @@ Deno.test("a stream policy answers beyond the model's context, others are refuse
   });
 });
 
+Deno.test("speculation answers as greedy does under policies that act on tokens whenever they come", async () => {
+  await withGateway(async (ask) => {
+    const policies = [
+      "full",
+      "streaming;window=24",
+      "sepllm;window=16",
+      "quest;budget=40;window=8",
+      "tokenbutler;budget=24",
+    ];
+    for (const kv of policies) {
+      const greedy = await ask(kv, { decoding: { strategy: "greedy" } });
+      const params = { draft: "prompt-lookup" };
+      const { json } = await ask(kv, {
+        decoding: { strategy: "speculative", params, trace: "summary" },
+      });
+      assertEquals(json.choices?.[0].text, greedy.json.choices?.[0].text, kv);
+      assert(json.decoding.metrics.accepted > 0, `${kv}: nothing was drafted`);
+    }
+  });
+});
+
 Deno.test("policies combine with strategies that fork, roll back and draw", async () => {
   await withGateway(async (ask) => {
     const strategies = [
