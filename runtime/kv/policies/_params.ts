@@ -31,7 +31,8 @@ export const defaultRatio = 0.5;
 export const budgetShape = {
   budget: z.int().min(1).optional().describe("Tokens to keep per layer and KV head."),
   ratio: z.number().gt(0).max(1).optional().describe(
-    "Share of the prompt to keep instead of a number of tokens; 0.5 if neither is given.",
+    "Share of the prompt to keep instead of a number of tokens, but no less than sinks and window; " +
+      "0.5 if neither is given.",
   ),
   sinks: sinksParam,
   window: z.int().min(1).max(1 << 20).default(usual.window).describe(

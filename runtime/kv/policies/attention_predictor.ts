@@ -66,7 +66,7 @@ export const attentionPredictor: KvPolicy<State, AttentionPredictorParams> = {
   name: "attention-predictor",
   source: "https://arxiv.org/abs/2502.04077",
   summary:
-    "reads the blocks that a forecast of the next attention row ranks highest; saves reads, not bytes",
+    "Reads the blocks that a forecast of the next attention row ranks highest; saves reads, not bytes",
   family: "read-sparsity",
   lossless: false,
   granularity: "kv-head",

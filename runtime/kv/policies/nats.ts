@@ -40,7 +40,7 @@ interface State {
 export const nats: KvPolicy<State, NatsParams> = {
   name: "nats",
   source: "https://arxiv.org/abs/2502.13251",
-  summary: "learned per-head lifetimes: global, local, or a sliding window",
+  summary: "Learned per-head lifetimes: global, local, or a sliding window",
   family: "eviction",
   lossless: false,
   granularity: "kv-head",

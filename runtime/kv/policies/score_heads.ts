@@ -22,7 +22,7 @@ export type ScoreHeadsParams = z.output<typeof params>;
 export const scoreHeads: KvPolicy<ScoreHeadsParams, ScoreHeadsParams> = {
   name: "score-heads",
   source: "https://arxiv.org/abs/2601.07891",
-  summary: "drops tokens below a learned score, outside of a recent window",
+  summary: "Drops tokens below a learned score, outside of a recent window",
   family: "eviction",
   lossless: false,
   granularity: "kv-head",

@@ -29,7 +29,7 @@ export const tokenButler: KvPolicy<null, TokenButlerParams> = {
   name: "tokenbutler",
   source: "https://arxiv.org/abs/2503.07518",
   summary:
-    "reads the tokens that a learned network ranks highest for the query; saves reads, not bytes",
+    "Reads the tokens that a learned network ranks highest for the query; saves reads, not bytes",
   family: "read-sparsity",
   lossless: false,
   granularity: "sequence",
