@@ -11,7 +11,7 @@ import { readEnvironment, writeResult } from "../_environment.ts";
 import { createReport, type Report, round, summary } from "../_report.ts";
 import { type SideProcess, startSide } from "./_process.ts";
 import type { Profile } from "./_profile.ts";
-import { createProgress, type Progress } from "./_progress.ts";
+import { createProgress, type Progress } from "../_progress.ts";
 import type { Memory } from "./_side.ts";
 import { cases, loadCommand, select, type Setting, settingsOf, slotsFilled } from "./cases.ts";
 import { writeGguf, type WrittenFile } from "./gguf_file.ts";

@@ -7,6 +7,7 @@
  * Points that the result file has already are not measured again.
  */
 import { parseArgs } from "node:util";
+import { createProgress } from "../_progress.ts";
 import { openSafetensors } from "../../runtime/formats/safetensors.ts";
 import { type Entry, fixed, reading } from "./_grid.ts";
 import { measureTask, measureText, type Point } from "./_measure.ts";
@@ -60,9 +61,14 @@ const named = values.adapter.map((text) => {
   const at = text.indexOf("=");
   return { label: text.slice(0, at), file: text.slice(at + 1) };
 });
-for (const { label, file } of [{ label: values.label, file: undefined }, ...named]) {
+const sources = [{ label: values.label, file: undefined }, ...named];
+const progress = createProgress(sources.length);
+for (const { label, file } of sources) {
+  progress.advance(0, `${label} ${file ?? ""}`);
   await measure(label, file);
+  progress.advance(1, label);
 }
+progress.end();
 
 async function measure(adapter: string, file: string | undefined): Promise<void> {
   const method = file === undefined ? "none" : methodOf(file);

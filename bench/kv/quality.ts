@@ -6,6 +6,7 @@
  * Points that the result file has already are not measured again, so that a run can be continued.
  */
 import { parseArgs } from "node:util";
+import { createProgress } from "../_progress.ts";
 import { ENTRIES, type Entry } from "./_grid.ts";
 import { measureTask, measureText, type Point } from "./_measure.ts";
 import { openModel } from "./_model.ts";
@@ -39,17 +40,29 @@ const has = (task: string, policy: string, ratio: number, seed: number) =>
 const until = performance.now() + 1000 * Number(values.seconds);
 await using engine = await openModel(values.backend, 2048);
 const entries = ENTRIES.filter(({ label }) => values.policy?.includes(label) ?? true);
-
 const texts = values.stories === undefined ? [] : await readTexts(values.stories, engine.vocab);
 const ENOUGH = 64; // a text's last tokens, which are scored
 
-for (let seed = 1; seed <= seeds; seed++) {
-  for (const ratio of ORDER) {
-    if (!(values.share?.includes(String(ratio)) ?? true)) continue;
-    if (seed === 1 && wants("story")) await measureStories(ratio);
-    for (const task of TASKS) if (wants(task.name)) await measureRatio(task, ratio, seed);
-  }
+/** One point that is to be measured. */
+interface Job {
+  readonly what: string;
+  measure(): Promise<Point>;
 }
+
+const jobs = Array.from({ length: seeds }, (_, i) => i + 1).flatMap((seed) =>
+  ORDER.filter((ratio) => values.share?.includes(String(ratio)) ?? true).flatMap((ratio) => [
+    ...seed === 1 && texts.length > 0 && wants("story") ? storyJobs(ratio) : [],
+    ...TASKS.filter(({ name }) => wants(name)).flatMap((task) => taskJobs(task, ratio, seed)),
+  ])
+);
+const progress = createProgress(jobs.length);
+for (const { what, measure } of jobs) {
+  if (performance.now() > until) break;
+  progress.advance(0, what);
+  await keepPoint(path, points, await measure());
+  progress.advance(1, what);
+}
+progress.end();
 
 function wants(task: string): boolean {
   return values.task?.includes(task) ?? true;
@@ -62,18 +75,18 @@ function entriesAt(ratio: number): readonly Entry[] {
   );
 }
 
-async function measureRatio(task: KvTask, ratio: number, seed: number): Promise<void> {
-  for (const entry of entriesAt(ratio)) {
-    if (has(task.name, entry.label, ratio, seed)) continue;
-    if (performance.now() > until) Deno.exit(0);
-    await keepPoint(path, points, await measureTask(engine, task, entry, ratio, seed, count));
-  }
+function taskJobs(task: KvTask, ratio: number, seed: number): Job[] {
+  return entriesAt(ratio).filter(({ label }) => !has(task.name, label, ratio, seed)).map((
+    entry,
+  ) => ({
+    what: `${task.name}, ${entry.label}, ${100 * ratio} %, seed ${seed}`,
+    measure: () => measureTask(engine, task, entry, ratio, seed, count),
+  }));
 }
 
-async function measureStories(ratio: number): Promise<void> {
-  for (const entry of texts.length > 0 ? entriesAt(ratio) : []) {
-    if (has("story", entry.label, ratio, 0)) continue;
-    if (performance.now() > until) Deno.exit(0);
-    await keepPoint(path, points, await measureText(engine, texts, ENOUGH, entry, ratio));
-  }
+function storyJobs(ratio: number): Job[] {
+  return entriesAt(ratio).filter(({ label }) => !has("story", label, ratio, 0)).map((entry) => ({
+    what: `stories, ${entry.label}, ${100 * ratio} %`,
+    measure: () => measureText(engine, texts, ENOUGH, entry, ratio),
+  }));
 }

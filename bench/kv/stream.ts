@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import type { KvChoice } from "../../runtime/mod.ts";
+import { createProgress } from "../_progress.ts";
 import { openModel, scopeOf } from "./_model.ts";
 
 const { values } = parseArgs({
@@ -39,7 +40,9 @@ const CHOICES: readonly KvChoice[] = [
 
 const total = Number(values.tokens);
 const results = [];
+const progress = createProgress(STRETCHES * CHOICES.length);
 for (const choice of CHOICES) results.push(await stream(choice));
+progress.end();
 await Deno.writeTextFile(
   values.out,
   JSON.stringify(
@@ -74,6 +77,7 @@ async function stream(choice: KvChoice) {
       bytes,
     });
     loss = 0;
+    progress.advance(1, choice.name);
   }
   const { bytesPeak, bytesFull } = scope.meter.kv!;
   return {
