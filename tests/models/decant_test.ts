@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { greedySampling } from "../../runtime/mod.ts";
+import { createMeter, greedySampling, type KvChoice } from "../../runtime/mod.ts";
 import { loadModel } from "../../runtime/load.ts";
 import { fileURLToPath } from "node:url";
 
@@ -55,6 +55,37 @@ for (const backend of ["cpu", "wasm"]) {
     }, backend);
   });
 }
+
+const story = "Once upon a time there was a little fox. He lived in a small house near the lake " +
+  "with his mom. One day the fox wanted to find a red ball. He looked under the bed and behind the " +
+  'tree, but the ball was not there. The fox was sad. Then a big bird came down. "Why are you sad?" ' +
+  'asked the bird. "I lost my red ball," said the fox. The bird said, "I saw a ball in the water. ' +
+  'We can get it with a long stick." They ran to the lake and found a stick. The bird held one end ' +
+  "and the fox held the other. Soon they had the ball. The fox was very happy. He gave the bird some " +
+  "bread and they played all day.";
+
+Deno.test("decant-tiny: KV in 8 bits changes a story's perplexity by less than 0.5 %", async () => {
+  await withModel("decant-tiny", async (model) => {
+    const tokens = model.vocab!.encode(story), from = 32;
+    const perplexity = async (kv: KvChoice) => {
+      const { signal } = new AbortController(), meter = createMeter();
+      const scope = { id: "request", signal, meter, cacheSalt: kv.name, kv };
+      using session = model.session(tokens.slice(0, from), { scope });
+      let sum = 0;
+      for (const token of tokens.slice(from)) {
+        session.append([token]);
+        const [logprob] = await session.score({ last: 1 });
+        sum -= logprob!;
+      }
+      return { value: Math.exp(sum / (tokens.length - from)), ...meter.kv! };
+    };
+    const full = await perplexity({ name: "full", params: {} });
+    const few = await perplexity({ name: "int8", params: { residual: 0 } });
+    assert(few.bytes < 0.5 * full.bytes, `${few.bytes} of ${full.bytes}`);
+    assert(few.value !== full.value, "nothing was stored in 8 bits");
+    assert(Math.abs(few.value / full.value - 1) < 0.005, `${few.value}, full: ${full.value}`);
+  }, "wasm");
+});
 
 Deno.test("decant tokenizer: ids equal those of the tokenizers library", async () => {
   const cases = await golden<Pieces>("decant_tokenizer");
