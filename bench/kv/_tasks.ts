@@ -62,6 +62,21 @@ const GRID = [128, 256, 512].flatMap((tokens) =>
   [0, 0.25, 0.5, 0.75, 1].map((depth) => passkey(tokens, depth))
 );
 
+/** Half of the samples of recall have a separator after each value; these are one of the halves. */
+function halfOf(task: Task, separated: boolean): Task {
+  return {
+    ...task,
+    name: `${separated ? "a" : "no"} separator after values`,
+    generate(rng, split) {
+      for (;;) {
+        const made = task.generate(rng, split);
+        const fact = made.messages[0].content.match(/(?: = \w+|code for \w+ is \w+)(\.?)/);
+        if ((fact?.[1] === ".") === separated) return made;
+      }
+    },
+  };
+}
+
 const one = { questions: 1, question: "hidden" } as const;
 
 export const TASKS: readonly KvTask[] = [
@@ -75,6 +90,11 @@ const seen = { questions: 1, question: "visible", most: 96 } as const;
 
 /** Beside {@link TASKS}, for parts that were trained on some of them. */
 export const OTHER_TASKS: readonly KvTask[] = [
+  {
+    name: "recall by separators",
+    generators: [true, false].map((own) => halfOf(recall12, own)),
+    ...one,
+  },
   { name: "recall, long", generators: [recallLong], ...one },
   { name: "story questions", generators: [storyQa], ...one },
   { name: "JSON", generators: [json], ...seen },

@@ -19,8 +19,8 @@ const full = points.find(({ adapter, task, policy }) =>
 const rounded = (value: number) => Number(value.toFixed(4));
 
 const rows = points.map((point) => {
-  const { adapter, policy, task, ratio, kept, bytes, right, asked, losses } = point;
-  const shared = { adapter, policy, task, ratio, kept, bytes, asked };
+  const { adapter, policy, task, ratio, kept, bytes, right, asked, losses, cells } = point;
+  const shared = { adapter, policy, task, ratio, kept, bytes, asked, ...cells ? { cells } : {} };
   if (losses === undefined) {
     const { low, high } = wilson(right, asked);
     return { ...shared, value: rounded(right / asked), low: rounded(low), high: rounded(high) };
