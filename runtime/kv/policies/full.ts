@@ -1,4 +1,5 @@
 /** full: keeps everything. */
+import * as z from "zod";
 import type { KvPolicy } from "../policy.ts";
 
 /** The whole cache, as computed. */
@@ -10,15 +11,7 @@ export const full: KvPolicy<null, Readonly<Record<string, never>>> = {
   lossless: true,
   granularity: "sequence",
   signals: [],
-  params: {
-    parse(value) {
-      const keys = Object.keys(value ?? {});
-      if (keys.length > 0) {
-        throw new RangeError(`KV policy "full" takes no parameters, got ${keys.join(", ")}`);
-      }
-      return {};
-    },
-  },
+  params: z.strictObject({}),
   init: () => null,
   fork: () => null,
   plan: () => ({ state: null, edits: [] }),
