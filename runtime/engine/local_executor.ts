@@ -1,24 +1,18 @@
 /** Executor in this thread: one decoder, one backend, one page pool. */
-import {
-  type AttentionRow,
-  type Backend,
-  type KvPool,
-  leastKvSupport,
-  type Ops,
-  type Rope,
-  type Tensor,
-} from "../backend/backend.ts";
+import { type Backend, leastKvSupport, type Tensor } from "../backend/backend.ts";
 import { DeviceLostError, EngineError } from "../errors.ts";
 import type { KvAdapterData, KvLayout } from "../kv/policy.ts";
-import { type Decoder, type DecoderStep, type KvAdapter, requireContext } from "../models/mod.ts";
-import { answerRow, logitsNeeded } from "./answers.ts";
-import { askDevice, planDevice, readDevice } from "./device_asks.ts";
-import { type Draws, planDraws, readDraws } from "./device_draws.ts";
-import { readSummaries } from "./device_summaries.ts";
+import { type Decoder, type KvAdapter, requireContext } from "../models/mod.ts";
+import { logitsNeeded } from "./answers.ts";
+import { planDevice } from "./device_asks.ts";
+import { type Draws, planDraws } from "./device_draws.ts";
+import type { Batch, BatchResult, Executor } from "./executor.ts";
 import { roomForRecords } from "./memory_need.ts";
 import { resultOf, RunAhead } from "./run_ahead.ts";
+import { readAnswers, readSignals } from "./step_answers.ts";
+import { recordStep, type StepContext } from "./step_record.ts";
+import { rowsOfStep, type StepRows } from "./step_rows.ts";
 import { stepSizeOf } from "./step_size.ts";
-import type { Batch, BatchResult, Executor, PageEdit, Row, Want } from "./executor.ts";
 
 /** Size of the page pool and longest sequence. */
 export interface LocalExecutorOptions {
@@ -108,103 +102,28 @@ export function createLocalExecutor(
   };
 }
 
-/** Where a row's results are in the step's tensors. */
-interface Plan {
-  readonly tokens: Uint32Array;
-  readonly positions: Uint32Array;
-  readonly rows: readonly AttentionRow[];
-  readonly logitTokens: Uint32Array;
-  /** Per row, its first entry of `logitTokens`. */
-  readonly logitStarts: readonly number[];
-  readonly hiddenTokens: ReadonlyMap<number, Uint32Array>;
-  /** Per row, layer -> first of its rows in that layer's tensor. */
-  readonly hiddenStarts: readonly ReadonlyMap<number, number>[];
-}
-
 /** What every step of one executor uses. */
-interface Runner {
+interface Runner extends StepContext {
+  /** @default no steps are guessed */
   readonly ahead: RunAhead | undefined;
-  readonly adapters: ReadonlyMap<string, KvAdapter>;
-  readonly decoder: Decoder;
-  readonly backend: Backend;
-  readonly pool: KvPool;
-  readonly vocab: number;
 }
-
-const noLogits = new Float32Array(0);
 
 async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
-  const { decoder, backend, pool } = runner;
-  const plan = planStep(batch.rows, decoder.config.layers);
-  const last = batch.rows.map((row, r) => plan.logitStarts[r]! + logitsNeeded(row) - 1);
-  const device = planDevice(batch.rows, plan.logitStarts, backend, runner.vocab);
-  const draws = device?.draws ?? planDraws(batch.rows, last, backend, runner.vocab);
-  const output = backend.record((ops) => {
-    for (const edit of batch.edits) applyEdit(ops, pool, edit, decoder.rope);
-    if (plan.tokens.length === 0) {
-      return { logits: undefined, hidden: new Map<number, Tensor>() };
-    }
-    const { logits, hidden } = decoder.forward(ops, {
-      tokens: plan.tokens,
-      positions: plan.positions,
-      pool,
-      rows: plan.rows,
-      slots: batch.rows.map((row) => row.slots),
-      signals: batch.signals ?? [],
-      adapters: adaptersOf(batch.rows, runner.adapters),
-      logitTokens: plan.logitTokens,
-      hiddenTokens: plan.hiddenTokens,
-    });
-    const asked = device && askDevice(ops, logits, device, runner.vocab);
-    const result = asked
-      ? asked.result
-      : draws && logits && ops.draw?.(logits, runner.vocab, [...draws.values()]);
-    return { logits, hidden, result, asked };
-  });
-  const signals = await readSignals(batch.rows, pool);
-  const { vocab: padded, hidden: width } = decoder.config;
-  using owned = output.logits;
+  const { decoder, backend, pool, vocab } = runner, { rows } = batch;
+  const step = rowsOfStep(rows, decoder.config.layers);
+  const last = rows.map((row, r) => step.logitStarts[r]! + logitsNeeded(row) - 1);
+  const device = planDevice(rows, step.logitStarts, backend, vocab);
+  const draws = device?.draws ?? planDraws(rows, last, backend, vocab);
+  const output = recordStep(batch, step, { device, draws }, runner);
+  const signals = await readSignals(rows, pool);
+  using _logits = output.logits;
   using result = output.result;
   if (draws && result) {
-    const guessed = await startAhead(batch, plan, draws, result, runner);
+    const guessed = await startAhead(batch, step, draws, result, runner);
     if (guessed === "again") return await run(batch, { ...runner, ahead: undefined });
     if (guessed !== undefined) return guessed;
   }
-  const { asked } = output;
-  const [answers, hidden] = await Promise.all([
-    device && asked && owned
-      ? readDevice(batch.rows, plan.logitStarts, device, asked, owned, backend)
-      : undefined,
-    readAll(backend, output.hidden),
-  ]);
-  const drawn = answers?.drawn ?? (draws && result && await readDraws(backend, draws, result));
-  const copied = owned === undefined || drawn !== undefined || backend.view !== undefined
-    ? undefined
-    : await backend.read(owned);
-  // From here to the end nothing else runs, so that a view stays valid.
-  const told = answers?.told ??
-    (owned && readSummaries(batch.rows, plan.logitStarts, backend, owned, runner.vocab));
-  const logits = owned === undefined || answers ? undefined : backend.view?.(owned) ?? copied;
-  const logitRows = (first: number, count: number) =>
-    answers
-      ? Array.from({ length: count }, (_, i) => answers.logits.get(first + i) ?? noLogits)
-      : rowsFrom(logits, first, count, padded);
-  return {
-    answers: batch.rows.map((row, r) =>
-      answerRow(row, {
-        logits: logitRows(plan.logitStarts[r]!, logitsNeeded(row))
-          .map((logitRow) => logitRow.subarray(0, runner.vocab)),
-        vocab: runner.vocab,
-        drawn: (want) => drawn?.get(want),
-        summaries: (want) => told?.get(want),
-        hidden(layer, last) {
-          const start = plan.hiddenStarts[r]!.get(layer)! + hiddenNeeded(row, layer) - last;
-          return rowsFrom(hidden.get(layer), start, last, width).map((state) => state.slice());
-        },
-        signal: (want) => signals.get(want)!,
-      })
-    ),
-  };
+  return await readAnswers(rows, step, { device, draws }, output, signals, runner);
 }
 
 /**
@@ -215,7 +134,7 @@ async function run(batch: Batch, runner: Runner): Promise<BatchResult> {
  */
 async function startAhead(
   batch: Batch,
-  { tokens, positions, rows }: Plan,
+  { tokens, positions, rows }: StepRows,
   draws: Draws,
   result: Tensor,
   { ahead }: Runner,
@@ -227,151 +146,4 @@ async function startAhead(
   if (results === undefined) ahead!.cancel();
   else ahead!.settle(results);
   return results ?? "again";
-}
-
-function applyEdit(ops: Ops, pool: KvPool, edit: PageEdit, rope: Rope): void {
-  if (edit.op === "copy") {
-    const { from, to, place, shifts } = edit;
-    const turn = shifts === undefined ? {} : { turn: { shifts, rope } };
-    ops.kvCopy(pool, from, to, { ...place, ...turn });
-    return;
-  }
-  if (ops.kvEncode === undefined) throw new EngineError("The backend has no other KV formats");
-  ops.kvEncode(pool, edit.from, edit.to, { ...edit.place, signals: edit.signals });
-}
-
-/** Which adapters the rows use, and which rows use each. */
-function adaptersOf(
-  rows: readonly Row[],
-  known: ReadonlyMap<string, KvAdapter>,
-): DecoderStep["adapters"] {
-  const used: { adapter: KvAdapter; rows: number[] }[] = [];
-  rows.forEach(({ adapter: name }, r) => {
-    if (name === undefined) return;
-    const adapter = known.get(name);
-    if (adapter === undefined) throw new EngineError(`There is no KV adapter ${name}`);
-    const entry = used.find((other) => other.adapter === adapter);
-    if (entry === undefined) used.push({ adapter, rows: [r] });
-    else entry.rows.push(r);
-  });
-  return used;
-}
-
-type SignalWant = Extract<Want, { kind: "signal" }>;
-
-async function readSignals(
-  rows: readonly Row[],
-  pool: KvPool,
-): Promise<ReadonlyMap<SignalWant, Float32Array>> {
-  const read = new Map<SignalWant, Float32Array>();
-  for (const { wants } of rows) {
-    for (const want of wants) {
-      if (want.kind !== "signal") continue;
-      const { name, layer, kvHead, slots, place } = want;
-      read.set(want, await pool.readSignal(name, layer, kvHead, slots, place));
-    }
-  }
-  return read;
-}
-
-function planStep(rows: readonly Row[], layers: number): Plan {
-  const count = rows.reduce((sum, row) => sum + row.tokens.length, 0);
-  const tokens = new Uint32Array(count), positions = new Uint32Array(count);
-  const attentionRows: AttentionRow[] = [];
-  const logitTokens: number[] = [], logitStarts: number[] = [];
-  const hiddenTokens = new Map<number, number[]>(), hiddenStarts: Map<number, number>[] = [];
-  let start = 0;
-  for (const row of rows) {
-    checkRow(row, layers);
-    tokens.set(row.tokens, start);
-    positions.set(row.positions, start);
-    const length = row.tokens.length, end = start + length;
-    attentionRows.push({
-      start,
-      length,
-      ...row.tables,
-      ...(row.signals === undefined ? {} : { signals: row.signals }),
-      ...(row.rule === undefined ? {} : { rule: row.rule, ruleFrom: row.ruleFrom ?? 0 }),
-      ...(row.treeMask === undefined ? {} : { treeMask: row.treeMask }),
-    });
-    logitStarts.push(logitTokens.length);
-    for (let t = end - logitsNeeded(row); t < end; t++) logitTokens.push(t);
-    const starts = new Map<number, number>();
-    for (const layer of hiddenLayers(row)) {
-      let wanted = hiddenTokens.get(layer);
-      if (wanted === undefined) hiddenTokens.set(layer, wanted = []);
-      starts.set(layer, wanted.length);
-      for (let t = end - hiddenNeeded(row, layer); t < end; t++) wanted.push(t);
-    }
-    hiddenStarts.push(starts);
-    start = end;
-  }
-  return {
-    tokens,
-    positions,
-    rows: attentionRows,
-    logitTokens: Uint32Array.from(logitTokens),
-    logitStarts,
-    hiddenTokens: new Map([...hiddenTokens].map(([layer, at]) => [layer, Uint32Array.from(at)])),
-    hiddenStarts,
-  };
-}
-
-/** @throws {RangeError} if the row cannot answer its wants */
-function checkRow(row: Row, layers: number): void {
-  const length = row.tokens.length;
-  if (length === 0) throw new RangeError("A row needs at least one token");
-  if (row.positions.length !== length) {
-    throw new RangeError(`A row of ${length} tokens has ${row.positions.length} positions`);
-  }
-  const needed = Math.max(
-    logitsNeeded(row),
-    ...hiddenLayers(row).map((layer) => hiddenNeeded(row, layer)),
-  );
-  if (needed > length) throw new RangeError(`A row of ${length} tokens is asked for ${needed}`);
-  for (const layer of hiddenLayers(row)) {
-    if (layer > layers) throw new RangeError(`Layer ${layer} is above the last, ${layers}`);
-  }
-}
-
-function hiddenLayers(row: Row): number[] {
-  const layers = row.wants.flatMap((want) => want.kind === "hidden" ? [want.layer] : []);
-  return [...new Set(layers)];
-}
-
-/** How many of a row's last tokens have to give the hidden state of `layer`. */
-function hiddenNeeded(row: Row, layer: number): number {
-  return row.wants.reduce(
-    (most, want) =>
-      want.kind === "hidden" && want.layer === layer ? Math.max(most, want.last) : most,
-    0,
-  );
-}
-
-async function readAndFree(backend: Backend, tensor: Tensor): Promise<Float32Array> {
-  using owned = tensor;
-  return await backend.read(owned);
-}
-
-async function readAll(
-  backend: Backend,
-  tensors: ReadonlyMap<number, Tensor>,
-): Promise<ReadonlyMap<number, Float32Array>> {
-  const read = async ([layer, tensor]: [number, Tensor]) =>
-    [layer, await readAndFree(backend, tensor)] as const;
-  return new Map(await Promise.all([...tensors].map(read)));
-}
-
-/** Views of `count` rows from row `start`. */
-function rowsFrom(
-  data: Float32Array | undefined,
-  start: number,
-  count: number,
-  width: number,
-): Float32Array[] {
-  if (data === undefined) return [];
-  return Array.from(
-    { length: count },
-    (_, i) => data.subarray((start + i) * width, (start + i + 1) * width),
-  );
 }
