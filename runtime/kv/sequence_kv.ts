@@ -6,28 +6,18 @@
  * held by several tables is never written: writing copies it first.
  */
 import type { SlotPlace } from "../backend/backend.ts";
-import type { PageEdit, PageTables } from "../engine/executor.ts";
+import type { PageTables } from "../engine/executor.ts";
+import { type KvShape, pageTablesOf, placeOf } from "./page_tables.ts";
 import type { PageStore } from "./pages.ts";
-import type { KvFormat, KvGranularity, KvSignal } from "./policy.ts";
+import type { KvFormat, KvSignal } from "./policy.ts";
 import type { CachedPage } from "./prefix_cache.ts";
-import { KvTable, physicalSlot, type Segment } from "./table.ts";
+import { type Reservation, reserveSlots } from "./reserve.ts";
+import { KvTable, physicalSlot } from "./table.ts";
 
-/** How a sequence's tables are cut. */
-export interface KvShape {
-  readonly granularity: KvGranularity;
-  /** Tables, and pieces a page is taken apart into. */
-  readonly groups: number;
-}
+export type { KvShape } from "./page_tables.ts";
+export type { Reservation } from "./reserve.ts";
 
 const wholeSequence: KvShape = { granularity: "sequence", groups: 1 };
-
-/** What a row needs to know about the slots reserved for it. */
-export interface Reservation {
-  /** Per table, physical slots of the new tokens. */
-  readonly slots: readonly Uint32Array[];
-  /** Copies-on-write of last pages that were shared. */
-  readonly copies: readonly PageEdit[];
-}
 
 /** See file comment. */
 export class SequenceKv {
@@ -90,29 +80,7 @@ export class SequenceKv {
 
   /** The page tables as executors take them, with `tokens` reserved slots counted. */
   pageTables(tokens: number): PageTables {
-    const tables = this.#tables, { granularity } = this.shape;
-    const pages = tables.map(({ plain }) => pageList(plain));
-    const counts = Uint32Array.from(tables, ({ plain }) => plain.count + tokens);
-    const format = tables.find(({ encoded }) => encoded !== undefined)?.encoded?.format;
-    const reads = tables.some(({ read }) => read !== undefined);
-    return {
-      granularity,
-      pages,
-      counts,
-      ...format === undefined || format === "f32" ? {} : {
-        encoded: {
-          format,
-          pages: tables.map(({ encoded }) => encoded ? pageList(encoded) : new Uint32Array(0)),
-          counts: Uint32Array.from(tables, ({ firstPlain }) => firstPlain),
-        },
-      },
-      ...reads
-        ? {
-          read: tables.map(({ read }) => read?.slots),
-          readFrom: Uint32Array.from(tables, ({ read }) => read?.from ?? 0),
-        }
-        : {},
-    };
+    return pageTablesOf(this.#tables, this.shape.granularity, tokens);
   }
 
   /** slot -> position of the first table, ascending */
@@ -136,11 +104,7 @@ export class SequenceKv {
   /** Forgets tokens from position `length` on. Not below the last edit. */
   truncate(length: number): void {
     if (length >= this.computed) return;
-    for (const table of this.#tables) {
-      const count = table.slotsBelow(length);
-      table.plain.count = Math.max(0, count - table.firstPlain);
-      if (table.positions !== undefined) table.positions.length = count;
-    }
+    for (const table of this.#tables) table.truncate(length);
     this.computed = length;
     this.#changed();
     this.trim();
@@ -215,28 +179,8 @@ export class SequenceKv {
    * @param isRecording whether something will be recorded about all slots, so that none may be shared
    */
   reserve(tokens: number, allocate: () => number, isRecording = false): Reservation {
-    const copies = new Map<KvFormat, { from: number[]; to: number[] }>();
-    const slots = this.#tables.map((table) => {
-      for (const segment of isRecording ? table.segments : []) {
-        for (let index = 0; index * segment.perPage < segment.count; index++) {
-          this.#own(segment, index, allocate, copies);
-        }
-      }
-      const { plain } = table, { perPage, count, pages } = plain;
-      const offset = count % perPage;
-      if (offset > 0) this.#own(plain, (count - offset) / perPage, allocate, copies);
-      while (pages.length * perPage < count + tokens) {
-        pages.push(allocate());
-        plain.table = undefined;
-      }
-      return Uint32Array.from({ length: tokens }, (_, i) => physicalSlot(plain, count + i));
-    });
-    const edits = [...copies].map(([format, { from, to }]): PageEdit => {
-      const place = this.placeOf(format);
-      const lists = { from: Uint32Array.from(from), to: Uint32Array.from(to) };
-      return { op: "copy", ...lists, ...place && { place } };
-    });
-    return { slots, copies: edits };
+    const source = { store: this.store, shape: this.shape, allocate };
+    return reserveSlots(this.#tables, tokens, source, isRecording);
   }
 
   /** How many of the pages that hold valid slots others hold too. */
@@ -246,39 +190,14 @@ export class SequenceKv {
     return shared;
   }
 
-  /** Replaces a page by a copy of its valid slots, if others hold it too. */
-  #own(
-    segment: Segment,
-    index: number,
-    allocate: () => number,
-    copies: Map<KvFormat, { from: number[]; to: number[] }>,
-  ): void {
-    const { format, perPage, count, pages } = segment, old = pages[index]!;
-    if (!this.store.isShared(old, this.shape.groups)) return;
-    const page = pages[index] = allocate();
-    let lists = copies.get(format);
-    if (lists === undefined) copies.set(format, lists = { from: [], to: [] });
-    for (let i = 0; i < Math.min(perPage, count - index * perPage); i++) {
-      lists.from.push(old * perPage + i);
-      lists.to.push(page * perPage + i);
-    }
-    this.store.release(old, this.shape.groups);
-    segment.table = undefined;
-  }
-
   /** What physical slots of a format mean here; undefined = the default of edits. */
   placeOf(format: KvFormat): SlotPlace | undefined {
-    const { granularity } = this.shape;
-    return granularity === "sequence" && format === "f32" ? undefined : { granularity, format };
+    return placeOf(this.shape.granularity, format);
   }
 
   /** The first `tokens` reserved slots hold the next tokens now; the rest of the room is given back. */
   advance(tokens: number): void {
-    for (const { plain, positions } of this.#tables) {
-      plain.count += tokens;
-      if (positions === undefined) continue;
-      for (let i = 0; i < tokens; i++) positions.push(this.computed + i);
-    }
+    for (const table of this.#tables) table.advance(tokens, this.computed);
     this.computed += tokens;
     if (tokens > 0) this.#changed();
     this.trim();
@@ -335,8 +254,4 @@ export class SequenceKv {
     const full = Math.floor(this.count / this.store.pageSize);
     while (this.cached !== undefined && this.cached.depth > full) this.cached = this.cached.parent;
   }
-}
-
-function pageList(segment: Segment): Uint32Array {
-  return segment.table ??= Uint32Array.from(segment.pages);
 }

@@ -70,6 +70,21 @@ export class KvTable {
     while (slots > 0 && positions[slots - 1]! >= position) slots--;
     return slots;
   }
+
+  /** Forgets slots of positions from `position` on. Encoded ones stay. */
+  truncate(position: number): void {
+    const count = this.slotsBelow(position);
+    this.plain.count = Math.max(0, count - this.firstPlain);
+    if (this.positions !== undefined) this.positions.length = count;
+  }
+
+  /** The next `tokens` reserved slots are valid now, with positions from `position` on. */
+  advance(tokens: number, position: number): void {
+    this.plain.count += tokens;
+    for (let i = 0; this.positions !== undefined && i < tokens; i++) {
+      this.positions.push(position + i);
+    }
+  }
 }
 
 export function newSegment(format: KvFormat, perPage: number): Segment {
