@@ -15,33 +15,16 @@ import { unitOffset, unitsOf } from "../../kv/units.ts";
 import type { KvPool, SlotPlace } from "../backend.ts";
 import { requireUnit } from "../cpu/kv_pool.ts";
 import type { PoolHost } from "./kv_host.ts";
+import {
+  boundBytesOf,
+  type KvBounds,
+  type KvRecord,
+  type PartSize,
+  PoolPart,
+  recordBytesOf,
+} from "./kv_part.ts";
 import { readSlots } from "./kv_read.ts";
 import { aligned, type GpuBuffer } from "./memory.ts";
-
-/** Buffers of some consecutive layers. */
-export interface PoolPart {
-  readonly layers: number;
-  readonly keys: GpuBuffer;
-  readonly values: GpuBuffer;
-  /** Records that exist. */
-  records(): Iterable<KvRecord>;
-}
-
-/** What is known about slots of one format: `width` numbers each. */
-export interface KvRecord {
-  readonly signal: KvSignal;
-  readonly format: KvFormat;
-  readonly width: number;
-  readonly buffer: GpuBuffer;
-}
-
-/** Smallest and largest keys of units, [units, 2, padded], and of which units they are there: 1. */
-export interface KvBounds {
-  readonly buffer: GpuBuffer;
-  readonly known: Uint8Array;
-}
-
-type Part = PoolPart & { readonly signals: Map<string, KvRecord>; bounds?: KvBounds };
 
 /** See file comment. */
 export class GpuKvPool implements KvPool {
@@ -51,9 +34,9 @@ export class GpuKvPool implements KvPool {
   /** Values per slot. */
   readonly padded: number;
   readonly host: PoolHost;
-  #parts: Part[] = [];
+  #parts: PoolPart[] = [];
   readonly #widths = new Map<KvSignal, number>();
-  readonly #layersPerPart: number;
+  readonly #size: PartSize;
   #isFreed = false;
 
   /** @throws {RangeError} if a layer's keys exceed one binding or the pool does not fit the budget */
@@ -70,10 +53,17 @@ export class GpuKvPool implements KvPool {
         `Cannot hold ${pages} KV pages on the GPU: at most ${most} fit one binding`,
       );
     }
-    this.#layersPerPart = layerBytes * layers <= host.bindingBytes ? layers : 1;
+    const layersPerPart = layerBytes * layers <= host.bindingBytes ? layers : 1;
+    this.#size = {
+      layers: layersPerPart,
+      units: layersPerPart * kvHeads * pages,
+      padded: this.padded,
+      bytes: layersPerPart * layerBytes,
+      slotsPerPage: (format) => this.slotsPerPage(format),
+    };
     try {
-      for (let first = 0; first < layers; first += this.#layersPerPart) {
-        this.#parts.push(this.#makePart(first, layerBytes * this.#layersPerPart));
+      for (let first = 0; first < layers; first += layersPerPart) {
+        this.#parts.push(new PoolPart(host, first, this.#size));
       }
     } catch (error) {
       this[Symbol.dispose]();
@@ -109,7 +99,7 @@ export class GpuKvPool implements KvPool {
 
   /** Number of a layer within its buffers. */
   home(layer: number): number {
-    return layer % this.#layersPerPart;
+    return layer % this.#size.layers;
   }
 
   /** Numbers per slot of a signal. */
@@ -121,13 +111,7 @@ export class GpuKvPool implements KvPool {
   setWidth(signal: KvSignal, width: number): void {
     if (this.widthOf(signal) === width) return;
     this.#widths.set(signal, width);
-    for (const { signals } of this.#parts) {
-      for (const [key, record] of signals) {
-        if (record.signal !== signal) continue;
-        this.host.retire(record.buffer);
-        signals.delete(key);
-      }
-    }
+    for (const part of this.#parts) part.forget(signal);
   }
 
   /**
@@ -136,13 +120,7 @@ export class GpuKvPool implements KvPool {
    * @throws {RangeError} if it exceeds one binding or does not fit the budget
    */
   record(signal: KvSignal, layer: number, format: KvFormat = "f32"): GpuBuffer {
-    const part = this.#part(layer), key = `${signal} ${format}`;
-    const known = part.signals.get(key);
-    if (known !== undefined) return known.buffer;
-    const width = this.widthOf(signal), label = `layer${layer}.kv.${signal}`;
-    const buffer = this.#bindable(label, this.#slotBytes(width, format));
-    part.signals.set(key, { signal, format, width, buffer });
-    return buffer;
+    return this.#part(layer).record(signal, layer, this.widthOf(signal), format);
   }
 
   /**
@@ -151,37 +129,29 @@ export class GpuKvPool implements KvPool {
    * @throws {RangeError} if they exceed one binding or do not fit the budget
    */
   bounds(layer: number): KvBounds {
-    const part = this.#part(layer), units = part.layers * this.layout.kvHeads * this.pages;
-    return part.bounds ??= {
-      buffer: this.#bindable(`layer${layer}.kv.bounds`, this.#boundBytes()),
-      known: new Uint8Array(units),
-    };
+    return this.#part(layer).bounds(layer);
   }
 
   readonly recordBytes = {
-    slots: (width: number, format: KvFormat) => this.#inAllParts(this.#slotBytes(width, format)),
-    bounds: () => this.#inAllParts(this.#boundBytes()),
+    slots: (width: number, format: KvFormat) =>
+      this.#inAllParts(recordBytesOf(this.#size, width, format)),
+    bounds: () => this.#inAllParts(boundBytesOf(this.#size)),
   };
 
   /** Slots are written: bounds of their pages no longer hold. */
   forgetBounds(granularity: KvGranularity, slots: Uint32Array, format: KvFormat = "f32"): void {
-    if (this.#parts.every(({ bounds }) => bounds === undefined)) return;
-    const perPage = this.slotsPerPage(format);
+    if (!this.#parts.some(({ hasBounds }) => hasBounds)) return;
+    const perPage = this.slotsPerPage(format), { units } = this.#size;
     for (const id of new Set(slots.map((slot) => Math.floor(slot / perPage)))) {
       for (const unit of unitsOf(this.layout, this.pages, granularity, id)) {
-        const perPart = this.#layersPerPart * this.layout.kvHeads * this.pages;
-        this.#parts[Math.floor(unit / perPart)]!.bounds?.known.fill(
-          0,
-          unit % perPart,
-          unit % perPart + 1,
-        );
+        this.#parts[Math.floor(unit / units)]!.forgetBounds(unit % units);
       }
     }
   }
 
   /** All records that exist in the buffers of a layer. */
   records(layer: number): readonly KvRecord[] {
-    return [...this.#part(layer).signals.values()];
+    return [...this.#part(layer).records()];
   }
 
   readSignal(
@@ -221,21 +191,7 @@ export class GpuKvPool implements KvPool {
   [Symbol.dispose](): void {
     if (this.#isFreed) return;
     this.#isFreed = true;
-    for (const { keys, values, signals, bounds } of this.#parts.splice(0)) {
-      for (const buffer of [keys, values]) this.host.free(buffer);
-      if (bounds !== undefined) this.host.free(bounds.buffer);
-      for (const { buffer } of signals.values()) this.host.free(buffer);
-    }
-  }
-
-  /** Bytes of a record in one part. */
-  #slotBytes(width: number, format: KvFormat): number {
-    const units = this.#layersPerPart * this.layout.kvHeads * this.pages;
-    return 4 * units * this.slotsPerPage(format) * width;
-  }
-
-  #boundBytes(): number {
-    return 4 * this.#layersPerPart * this.layout.kvHeads * this.pages * 2 * this.padded;
+    for (const part of this.#parts.splice(0)) part.free();
   }
 
   #inAllParts(bytes: number): number {
@@ -243,32 +199,9 @@ export class GpuKvPool implements KvPool {
     return isBindable ? aligned(bytes) * this.#parts.length : Infinity;
   }
 
-  #bindable(label: string, bytes: number): GpuBuffer {
-    if (bytes <= this.host.bindingBytes) return this.host.buffer(label, bytes);
-    throw new RangeError(`Cannot hold ${label} on the GPU: it exceeds one binding`);
-  }
-
-  #makePart(first: number, bytes: number): Part {
-    const keys = this.host.buffer(`layer${first}.kv.keys`, bytes);
-    try {
-      const values = this.host.buffer(`layer${first}.kv.values`, bytes);
-      const signals = new Map<string, KvRecord>();
-      return {
-        layers: this.#layersPerPart,
-        keys,
-        values,
-        signals,
-        records: () => signals.values(),
-      };
-    } catch (error) {
-      this.host.free(keys);
-      throw error;
-    }
-  }
-
-  #part(layer: number): Part {
+  #part(layer: number): PoolPart {
     if (this.#isFreed) throw new ClosedError("The KV pool was freed");
-    const part = this.#parts[Math.floor(layer / this.#layersPerPart)];
+    const part = this.#parts[Math.floor(layer / this.#size.layers)];
     if (part === undefined) throw new RangeError(`Layer ${layer} is not in the pool`);
     return part;
   }
