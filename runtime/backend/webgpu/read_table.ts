@@ -1,26 +1,24 @@
 /**
  * Rows whose tokens choose what they read, from some of which slots are hidden, or whose older slots are
- * in another format, in words of the step's data, beside what row_table.ts says of all rows.
- *
- * - per chosen token, 2 words: its number; word of its row's view
- * - per view, 10 words: word of the row; format of older slots (0 f32: there are none, 1 int8, 2 int4,
- *   3 kivi4); slots per page of it; word of its groups; first token that a rule chooses for (the row's
- *   length: none) and the number of its list; the rule's budget, sinks, window; word of what its tokens
- *   see where slots are hidden from some, 0: as row_table.ts says
- * - per token of a row with hidden slots, 2 words: how many slots it sees; word of their list
- * - per group, 5 words: slots in the other format; word of their page list (units from the first of
- *   the layer and head); how many older slots of a list are read, word of the list (0: all are), slot
- *   from which on all are. Slots are counted from the first one whatever its format.
+ * in another format, in words of the step's data, beside what row_table.ts says of all rows: views
+ * (read_views.ts), and per chosen token 2 words, its number and the word of its row's view.
  */
-import { ShapeError } from "../../errors.ts";
-import type { KvFormat, ReadRule } from "../../kv/policy.ts";
-import { groupCount } from "../../kv/units.ts";
 import type { AttentionRow } from "../backend.ts";
-import { ruleOf, visibleIndices } from "../cpu/row_slots.ts";
-import { formCodes } from "./kv_copy.ts";
 import type { GpuKvPool } from "./kv_pool.ts";
+import {
+  isRuled,
+  kindsOf,
+  roomOf,
+  type Ruled,
+  ruledOf,
+  ruleFromOf,
+  slotsOf,
+} from "./read_rules.ts";
+import { putView } from "./read_views.ts";
 import type { RowTable } from "./row_table.ts";
 import type { Stage } from "./stage.ts";
+
+export type { Ruled } from "./read_rules.ts";
 
 /** See file comment. */
 export interface ReadTable {
@@ -40,19 +38,6 @@ export interface ReadTable {
   /** Lists that rules make, and words of each. */
   readonly lists: number;
   readonly room: number;
-}
-
-/** Tokens that choose by one kind of score. */
-export interface Ruled {
-  readonly score: ReadRule["score"];
-  readonly adapter: string | undefined;
-  /** Of older slots. */
-  readonly format: KvFormat;
-  readonly rows: readonly AttentionRow[];
-  readonly tokens: readonly { readonly token: number; readonly view: number }[];
-  /** Number of the first one's list; the others' follow. */
-  readonly first: number;
-  readonly mostSlots: number;
 }
 
 const tables = new WeakMap<RowTable, Map<string, ReadTable | undefined>>();
@@ -78,10 +63,6 @@ export function readTable(
   const key = rows.map((row) => Number(isRuled(row, layer))).join("");
   if (!known.has(key)) known.set(key, write(stage, pool, layer, rows, table));
   return known.get(key);
-}
-
-function isRuled(row: AttentionRow, layer: number): boolean {
-  return ruleOf(row, layer, row.length - 1) !== undefined;
 }
 
 function write(
@@ -126,162 +107,4 @@ function write(
     room,
     ruled: kinds.map((kind) => ruledOf(kind, rows, views)),
   };
-}
-
-/** Rows that choose by one kind of score. */
-interface Kind {
-  readonly rule: ReadRule;
-  readonly format: KvFormat;
-  /** By the row's number, the number of its first list; lists are numbered over all kinds. */
-  readonly firsts: Map<number, number>;
-  lists: number;
-}
-
-function kindsOf(rows: readonly AttentionRow[], layer: number): Kind[] {
-  const kinds = new Map<string, Kind & { readonly rows: number[] }>();
-  for (const [r, row] of rows.entries()) {
-    if (!isRuled(row, layer)) continue;
-    const rule = row.rule!, format = row.encoded?.format ?? "f32";
-    const key = `${rule.score} ${rule.adapter} ${format}`;
-    let kind = kinds.get(key);
-    if (kind === undefined) {
-      kinds.set(key, kind = { rule, format, firsts: new Map(), lists: 0, rows: [] });
-    }
-    kind.rows.push(r);
-  }
-  let next = 0;
-  for (const kind of kinds.values()) {
-    for (const r of kind.rows) {
-      const count = rows[r]!.length - ruleFromOf(rows[r]!);
-      kind.firsts.set(r, next);
-      kind.lists += count;
-      next += count;
-    }
-  }
-  return [...kinds.values()];
-}
-
-function ruledOf(
-  { rule, format, firsts }: Kind,
-  rows: readonly AttentionRow[],
-  views: ReadonlyMap<number, number>,
-): Ruled {
-  const members = [...firsts.keys()];
-  return {
-    score: rule.score,
-    adapter: rule.adapter,
-    format,
-    first: firsts.get(members[0]!)!,
-    rows: members.map((r) => rows[r]!),
-    mostSlots: Math.max(...members.map((r) => slotsOf(rows[r]!))),
-    tokens: members.flatMap((r) => {
-      const row = rows[r]!, from = ruleFromOf(row), view = views.get(r)!;
-      return Array.from(
-        { length: row.length - from },
-        (_, i) => ({ token: row.start + from + i, view }),
-      );
-    }),
-  };
-}
-
-/** Most slots that a rule of the row chooses. */
-function roomOf(row: AttentionRow): number {
-  const { budget, sinks, window } = row.rule!;
-  return Math.min(slotsOf(row), Math.max(budget, sinks + Math.max(1, window)));
-}
-
-function putView(
-  stage: Stage,
-  pool: GpuKvPool,
-  row: AttentionRow,
-  { row: at, from, first }: { readonly row: number; readonly from: number; readonly first: number },
-): number {
-  const format = row.encoded?.format ?? "f32";
-  const { budget = 0, sinks = 0, window = 0 } = row.rule ?? {};
-  const word = (count: number) => Math.min(count, 0xffffffff);
-  return stage.data.put(Uint32Array.of(
-    at,
-    formCodes[format],
-    pool.slotsPerPage(format),
-    putGroups(stage, pool, row),
-    from,
-    first,
-    word(budget),
-    word(sinks),
-    word(window),
-    row.sight === undefined ? 0 : putSight(stage, row, slotsOf(row)),
-  ));
-}
-
-function ruleFromOf(row: AttentionRow): number {
-  return Math.min(row.length, row.ruleFrom ?? 0);
-}
-
-/** The most that one of its tables counts. */
-function slotsOf({ counts, encoded }: AttentionRow): number {
-  return counts.reduce((most, count, g) => Math.max(most, count + (encoded?.counts[g] ?? 0)), 0);
-}
-
-function putGroups(stage: Stage, pool: GpuKvPool, row: AttentionRow): number {
-  const { encoded, granularity } = row, { data } = stage;
-  const groups = Array.from({ length: groupCount(pool.layout, granularity) }, (_, g) => {
-    const count = encoded?.counts[g] ?? 0;
-    if (count > 0) checkPages(pool, row, g);
-    const units = encoded?.pages[g]?.map((id) => pool.unitOffset(granularity, id));
-    const read = row.read?.[g], total = count + row.counts[g]!;
-    const before = total - row.length;
-    const from = read === undefined ? 0 : Math.min(before, row.readFrom?.[g] ?? before);
-    const list = read?.filter((slot) => slot < from);
-    return [
-      count,
-      units === undefined ? 0 : data.put(units),
-      list?.length ?? 0,
-      list === undefined ? 0 : data.put(list),
-      from,
-    ];
-  });
-  return data.put(Uint32Array.from(groups.flat()));
-}
-
-/**
- * Writes the slots that each token sees, without gaps.
- *
- * @throws {ShapeError} if there is not one end of sight per slot
- */
-function putSight(stage: Stage, row: AttentionRow, slots: number): number {
-  return stage.data.once(row.sight!, () => {
-    const places = new Uint32Array(slots); // only how many there are is looked at
-    const seen = Array.from(
-      { length: row.length },
-      (_, t) => visibleIndices(row, { group: 0, places }, t),
-    );
-    const total = seen.reduce((sum, list) => sum + list.length, 0);
-    let next = stage.data.reserve(total, (words) => {
-      let at = 0;
-      for (const list of seen) {
-        words.set(list, at);
-        at += list.length;
-      }
-    });
-    const pairs = seen.flatMap((list) => {
-      const at = next;
-      next += list.length;
-      return [list.length, at];
-    });
-    return stage.data.put(Uint32Array.from(pairs));
-  });
-}
-
-function checkPages(pool: GpuKvPool, { encoded, granularity }: AttentionRow, group: number): void {
-  const { format, pages, counts } = encoded!, perPage = pool.slotsPerPage(format);
-  const ids = pages[group];
-  if (ids === undefined) {
-    throw new ShapeError("attention", `there is no table of ${format} pages for group ${group}`);
-  }
-  if (counts[group]! > ids.length * perPage) {
-    throw new RangeError(
-      `Group ${group} counts ${counts[group]} ${format} slots and has ${ids.length} pages of them`,
-    );
-  }
-  for (const id of ids) pool.requirePage(granularity, id);
 }
