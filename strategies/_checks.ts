@@ -9,7 +9,7 @@ import {
   requireCapabilities,
 } from "../runtime/mod.ts";
 import * as z from "zod";
-import type { RunRequest } from "./run.ts";
+import type { RunRequest } from "./_run_types.ts";
 import { type Roles, type Strategy, usedRoles } from "./strategy.ts";
 import { StrategyParamError } from "./_errors.ts";
 

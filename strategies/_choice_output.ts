@@ -7,6 +7,7 @@ import type {
   TokenLogprob,
   Vocab,
 } from "../runtime/mod.ts";
+import type { RunEvent } from "./_run_types.ts";
 import {
   advanceStops,
   completedStop,
@@ -15,7 +16,6 @@ import {
   type StopState,
 } from "./_stop_strings.ts";
 import type { StopRules } from "./_stop_check.ts";
-import type { RunEvent } from "./run.ts";
 import type { Chunk } from "./strategy.ts";
 import { bytesOf, incompleteSuffix, textOf } from "./_utf8.ts";
 

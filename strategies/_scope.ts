@@ -7,7 +7,7 @@ import {
   type Session,
   type SessionCore,
 } from "../runtime/mod.ts";
-import type { RunRequest } from "./run.ts";
+import type { RunRequest } from "./_run_types.ts";
 
 /** The models of one request. */
 export interface ModelScope {
