@@ -2,11 +2,13 @@
  * JSON texts that satisfy a schema, byte by byte.
  *
  * One reader of JSON, and beside it every schema that applies to the value being written. A byte is
- * refused when the verdicts say that no valid text begins like this. See `plans.ts`.
+ * refused when the verdicts say that no valid text begins like this. See `plans.ts`
+ * and `evaluate.ts`.
  */
 import type { FreeText } from "../byte_constraint.ts";
 import { Budget } from "../regex/budget.ts";
 import { canGoOn, closeContainer, endValue } from "./closing.ts";
+import { absent, leavesOf } from "./evaluate.ts";
 import { dead, failing, type Frame, settle, type Value } from "./frames.ts";
 import { plain } from "./lexer.ts";
 import type { SchemaLimits } from "./limits.ts";
@@ -20,7 +22,7 @@ import {
   viableChild,
 } from "./members.ts";
 import { endNumber, isWholeNumber, startNumber, stepNumber } from "./number_run.ts";
-import { absent, leavesOf, Plans } from "./plans.ts";
+import { Plans } from "./plans.ts";
 import { jsonType, type SchemaProgram } from "./program.ts";
 import { frameState, type JsonState, StateKeys, valueState } from "./state.ts";
 import { freeCharacters, freeText } from "./free_text.ts";

@@ -1,4 +1,5 @@
 /** The end of values: final verdicts, and what they mean for the container. */
+import { absent, evaluate, keyOfLeaves, type Presence } from "./evaluate.ts";
 import {
   afterMember,
   dead,
@@ -19,7 +20,7 @@ import {
   placesOf,
   viableChild,
 } from "./members.ts";
-import { absent, evaluate, keyOfLeaves, type Leaves, type Presence } from "./plans.ts";
+import type { Leaves } from "./plans.ts";
 import type { ArrayRule, ObjectRule } from "./program.ts";
 import { frameState, type JsonState } from "./state.ts";
 import { fail, open, pass, type Verdict } from "./verdict.ts";

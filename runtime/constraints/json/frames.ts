@@ -1,5 +1,6 @@
 /** Open arrays and objects, and how verdicts travel from values to what contains them. */
-import { absent, evaluate, type Leaves, type Link, type Plan, type Presence } from "./plans.ts";
+import { absent, evaluate, type Presence } from "./evaluate.ts";
+import type { Leaves, Link, Plan } from "./plans.ts";
 import { fail, open, pass, type Verdict } from "./verdict.ts";
 
 /** A value being written: its schemas, what is decided of them, what they mean for the container. */

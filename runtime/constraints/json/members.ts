@@ -1,8 +1,9 @@
 /** Members of open containers: which schemas they must satisfy, and whether there can be one. */
 import type { Budget } from "../regex/budget.ts";
+import { absent, keyOfLeaves, leavesOf } from "./evaluate.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
 import type { Matcher } from "./matchers.ts";
-import { absent, type Child, keyOfLeaves, leavesOf, type Plans } from "./plans.ts";
+import type { Child, Plans } from "./plans.ts";
 import { jsonType, type StringRule } from "./program.ts";
 import { open } from "./verdict.ts";
 

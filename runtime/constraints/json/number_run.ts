@@ -1,5 +1,6 @@
 /** The inside of a number. Source: RFC 8259, section 6. */
 import { endOnce } from "./closing.ts";
+import { absent, leavesOf } from "./evaluate.ts";
 import { dead, settle, type Value } from "./frames.ts";
 import type { Machine } from "./members.ts";
 import {
@@ -10,7 +11,7 @@ import {
   judgeBeginning,
   judgeNumber,
 } from "./numbers.ts";
-import { absent, type Leaves, leavesOf, type Plan } from "./plans.ts";
+import type { Leaves, Plan } from "./plans.ts";
 import { jsonType } from "./program.ts";
 import type { JsonState } from "./state.ts";
 import { fail, open, pass, type Verdict } from "./verdict.ts";

@@ -1,8 +1,8 @@
 /** Where a text is: what the automaton knows between two bytes. */
 import type { DfaState } from "../regex/dfa.ts";
+import { keyOfLeaves } from "./evaluate.ts";
 import type { Frame, Value } from "./frames.ts";
 import { type Lex, plain } from "./lexer.ts";
-import { keyOfLeaves } from "./plans.ts";
 
 /** What may come next. */
 export type Mode =

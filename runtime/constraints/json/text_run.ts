@@ -1,6 +1,7 @@
 /** The inside of strings and names. */
 import type { DfaState } from "../regex/dfa.ts";
 import { endOnce } from "./closing.ts";
+import { absent, leavesOf } from "./evaluate.ts";
 import { dead, failing, type Frame, settle, settleFrame, type Value } from "./frames.ts";
 import { type Lex, lexString, plain, strictTargets } from "./lexer.ts";
 import {
@@ -15,7 +16,7 @@ import {
   viableChild,
   viableUnknown,
 } from "./members.ts";
-import { absent, leavesOf, type Plan } from "./plans.ts";
+import type { Plan } from "./plans.ts";
 import { jsonType, type StringRule } from "./program.ts";
 import { frameState, type JsonState } from "./state.ts";
 import { fail, open, pass } from "./verdict.ts";
