@@ -187,17 +187,17 @@ def adam(params, grads, m, v, step, lr):
     return new, m, v
 
 
-def fit(params, loss, batches, steps, peak, log=print):
-    """Adam with warm-up and cosine; loss(params, batch, key) -> (value, numbers to show)."""
+def fit(params, loss, batches, steps, peak, log=print, update=adam, falls=True):
+    """Warm-up, then cosine (or constant); loss(params, batch, key) -> (value, numbers to show)."""
     @jax.jit
     def one(params, m, v, step, lr, batch, key):
         (_, shown), g = jax.value_and_grad(loss, has_aux=True)(params, batch, key)
-        return *adam(params, g, m, v, step, lr), shown
+        return *update(params, g, m, v, step, lr), shown
 
     m, v = jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
     mean, started, last = None, time.time(), 0.0
     for step in range(steps):
-        lr = peak * min(1, (step + 1) / 30) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
+        lr = peak * min(1, (step + 1) / 30) * (0.5 + 0.5 * np.cos(np.pi * step / steps) if falls else 1)
         params, m, v, shown = one(params, m, v, step + 1.0, lr, next(batches), jax.random.PRNGKey(step))
         shown = {k: float(x) for k, x in shown.items()}
         mean = shown if mean is None else {k: 0.95 * mean[k] + 0.05 * x for k, x in shown.items()}

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,12 @@ from safetensors.numpy import save_file
 
 import common
 
+sys.path.append(os.path.join(os.path.dirname(__file__), ".."))
+import train  # noqa: E402  its optimiser
+
 MIX = dict(recall=.35, recall_mid=.2, json=.08, sql=.06, qa=.06, copy=.06, sort=.03, add_steps=.06, story=.1)
 # Rows of at most so many tokens, rows a step, share of the steps.
-STAGES = ((64, 16, .3), (128, 8, .3), (288, 4, .4))
+STAGES = ((64, 32, .4), (128, 16, .3), (288, 8, .3))
 MARKS = set(b"., ?!;:\n\t\r")
 HF = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
       "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
@@ -74,6 +78,16 @@ def make_loss(c, marks, sinks, window):
         value = (nll * learn[:, :-1]).sum() / jnp.maximum(learn.sum(), 1)
         return value, dict(loss=value)
     return loss
+
+
+def muon(params, grads, m, v, step, lr):
+    """Muon for the matrices of layers, Adam for the rest, as in the model's own training; lr is relative."""
+    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(grads)))
+    grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, 1.0 / (norm + 1e-9)), grads)
+    part = lambda tree: {k: x for k, x in tree.items() if k != "layers"}
+    layers = train.update(params["layers"], grads["layers"], m["layers"], v["layers"], step, lr)
+    rest = common.adam(part(params), part(grads), part(m), part(v), step, 0.0015 * lr)
+    return tuple(dict(a, layers=b) for a, b in zip(rest, layers))
 
 
 def check(forms, c, marks, a):
@@ -135,7 +149,7 @@ def main(a):
     marks = separators(a.model)
     before = {k: w[k] for k in ("embed", "norm", "layers")}
     data, params = Short(a.data, a.seed), before
-    for length, rows, share in STAGES:
+    for stage, (length, rows, share) in enumerate(STAGES):
         data.limit(length)
         print(f"rows of {length}: " + ", ".join(data.mix))
 
@@ -144,11 +158,12 @@ def main(a):
                 yield data.batch(rows, length)
 
         loss = make_loss(c, marks, a.sinks, a.window)
-        params = common.fit(params, loss, batches(), round(a.steps * share), a.rate)
+        last = stage + 1 == len(STAGES)
+        params = common.fit(params, loss, batches(), round(a.steps * share), a.rate, update=muon, falls=last)
+        write(params, a)
     after = dict(params, head=params["embed"])
     table = check(dict(full=(w, False), untrained=(w, True), trained=(after, True),
                        trained_full_cache=(after, False)), c, marks, a)
-    write(params, a)
     if a.json:
         json.dump(dict(sinks=a.sinks, window=a.window, steps=a.steps, seed=a.seed, tasks=table), open(a.json, "w"))
 
@@ -162,7 +177,7 @@ if __name__ == "__main__":
     p.add_argument("--sinks", type=int, default=3)
     p.add_argument("--window", type=int, default=16)
     p.add_argument("--steps", type=int, default=800)
-    p.add_argument("--rate", type=float, default=1e-3)
+    p.add_argument("--rate", type=float, default=0.3, help="relative to the model's own training")
     p.add_argument("--samples", type=int, default=200)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", help="writes the figures of the check")
