@@ -41,7 +41,10 @@ for (const method of ["nats", "tokenbutler", "attention-predictor", "sepllm"]) {
   const own = rows.filter(({ policy }) => policy.startsWith(method));
   if (own.length === 0) continue;
   const columns = [...new Set(own.map(({ adapter, policy }) => `${adapter} | ${policy}`))];
-  const controls = ["none | full", ...["nats", "sepllm"].includes(method) ? ["none | streaming"] : []];
+  const controls = [
+    "none | full",
+    ...["nats", "sepllm"].includes(method) ? ["none | streaming"] : [],
+  ];
   const all = [...controls, ...columns];
   const tasks = [...new Set(own.map(({ task }) => task))];
   const lines = tasks.map((task) => {
