@@ -1,7 +1,7 @@
 /**
  * All measurements of KV policies, one after the other; arguments go to each of them.
  *
- *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE]
+ *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE] [--fresh]
  */
 const argument = (name: string) => {
   const at = Deno.args.indexOf(`--${name}`);
@@ -26,7 +26,8 @@ async function run(file: string, args: readonly string[]): Promise<void> {
   if (!success) Deno.exit(1);
 }
 
-await run("quality.ts", [...stories, ...argument("count"), ...argument("seeds")]);
+const fresh = Deno.args.filter((arg) => arg === "--fresh");
+await run("quality.ts", [...stories, ...argument("count"), ...argument("seeds"), ...fresh]);
 await run("time.ts", []);
 if (stories.length > 0) await run("stream.ts", stories);
 await run("report.ts", []);

@@ -1,9 +1,10 @@
 /**
  * What KV policies do to answers: accuracy and loss against the share of tokens kept or read.
  *
- *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE] [--out bench/results/kv]
+ *     deno task bench:kv [--count 67] [--seeds 3] [--stories FILE] [--out bench/results/kv] [--fresh]
  *
- * Points that the result file has already are not measured again, so that a run can be continued.
+ * Points that the result file has already are not measured again, so that a run can be continued;
+ * `--fresh` starts over.
  */
 import { parseArgs } from "node:util";
 import { createProgress } from "../_progress.ts";
@@ -26,12 +27,14 @@ const { values } = parseArgs({
     task: { type: "string", multiple: true },
     share: { type: "string", multiple: true },
     stories: { type: "string" },
+    fresh: { type: "boolean", default: false },
     backend: { type: "string", default: "wasm" },
     out: { type: "string", default: "bench/results/kv" },
   },
 });
 const count = Number(values.count), seeds = Number(values.seeds);
 const path = `${values.out}.points.jsonl`;
+if (values.fresh) await Deno.writeTextFile(path, "");
 const points = await readPoints<Point>(path);
 const has = (task: string, policy: string, ratio: number, seed: number) =>
   points.some((point) =>
