@@ -22,6 +22,12 @@ import token_butler
 TASKS = ["recall", "recall_mid", "recall_long", "json", "sql", "qa", "copy", "add_steps", "story"]
 
 
+def places(noise, length):
+    """noise [T - 1], length [B] -> [B, T - 1]: the places 1 .. length - 1 in random order, then padding."""
+    at = 1 + jnp.arange(len(noise))
+    return at[jnp.argsort(noise + (at >= length[:, None]), -1)]
+
+
 def nats_mask(get, meta, c, shuffle):
     window, shares = int(meta["window"]), []
 
@@ -32,7 +38,8 @@ def nats_mask(get, meta, c, shuffle):
         types = jnp.where((at == length[:, None] - 1)[:, None, :, None] & (at > 0)[:, None],
                           jax.nn.one_hot(logits.argmax(-1), 3), types)  # no forced end when serving
         if shuffle is not None:
-            types = types.at[:, :, 1:].set(types[:, :, shuffle])
+            order = places(shuffle, length)[:, None, :, None]
+            types = types.at[:, :, 1:].set(jnp.take_along_axis(types, order, 2))
         shares.append(nats.kept(types, length, window))
         return nats.visibility(types, window)
     return mask, shares
@@ -52,7 +59,8 @@ def butler_mask(get, meta, c, shuffle, budget, sinks=1, window=8):
         s = token_butler.scores(p, held["x"], k, c, dim)
         held["x"] = x
         if shuffle is not None:
-            s = s.at[..., 1:].set(s[..., shuffle])
+            order = places(shuffle, length)[:, None, None, :]
+            s = s.at[..., 1:].set(jnp.take_along_axis(s, order, 3))
         row, col = jnp.arange(T)[:, None], jnp.arange(T)
         s = jnp.where((col < sinks) | (row - col < window), 1e9, s)
         s = jnp.where(col <= row, s, -jnp.inf)
@@ -72,7 +80,7 @@ def main(a):
     z = np.load(a.val)
     names = [str(x) for x in z["names"]]
     tokens, mark, start, task = z["tokens"], z["mark"], z["start"], z["task"]
-    orders = {T: 1 + np.random.default_rng(0).permutation(T - 1) for T in (288, 1024)}
+    orders = {T: np.random.default_rng(0).uniform(size=T - 1) for T in (288, 1024)}
 
     def run(kind, T):
         def f(t, n):
