@@ -14,6 +14,8 @@ async function run(file: string, args: readonly string[]): Promise<void> {
   const worker = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
+      "--frozen",
+      "--lock=deno.dev.lock",
       "--allow-read",
       "--allow-write=bench/results",
       "--allow-env",
