@@ -108,7 +108,7 @@ export function lineChart(
   });
   return render(
     {
-      title: { text: title, left: "center" },
+      title: { text: title, left: "center", top: 0 },
       legend: { ...legendBase, data: curves.map(({ name }) => name) },
       grid: { left: 70, right: 30, top: 38 + legendHeight(curves.length), bottom: 60 },
       xAxis: axisOption(x, 30),
@@ -158,7 +158,7 @@ export function barChart(
   const means = series.flatMap(({ bars }) => bars.flatMap((bar) => bar ? [`${bar.mean}`] : []));
   return render(
     {
-      title: { text: title, left: "center" },
+      title: { text: title, left: "center", top: 0 },
       legend: { ...legendBase, data: series.map(({ name }) => name) },
       grid: { left: 220, right: 60, top: 24 + legend, bottom: 50 },
       xAxis: axisOption(value, 28),

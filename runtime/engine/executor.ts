@@ -3,22 +3,8 @@
  */
 import type { Candidate, TokenId } from "../model.ts";
 import type { SamplingParams } from "../sampling.ts";
-import type {
-  EncodedSlots,
-  KvSupport,
-  Rope,
-  Sight,
-  SlotPlace,
-  StepSize,
-} from "../backend/backend.ts";
-import type {
-  KvAdapterData,
-  KvFormat,
-  KvGranularity,
-  KvLayout,
-  KvSignal,
-  ReadRule,
-} from "../kv/policy.ts";
+import type { AttentionRow, KvSupport, Rope, SlotPlace, StepSize } from "../backend/backend.ts";
+import type { KvAdapterData, KvFormat, KvLayout, KvSignal, ReadRule } from "../kv/policy.ts";
 import type { RecordRoom } from "./records.ts";
 
 /** What the engine has to know about the model behind an executor. */
@@ -92,21 +78,14 @@ export type PageEdit =
     readonly signals: readonly KvSignal[];
   };
 
-/** Which pages a row attends to, per group at the given granularity. */
-export interface PageTables {
-  readonly granularity: KvGranularity;
-  /** One list of page ids per group: 1, layers, or layers * kvHeads lists. */
-  readonly pages: readonly Uint32Array[];
-  /** Valid slots per group, counting the row's new tokens. */
-  readonly counts: Uint32Array;
-  /** Older slots in another format, before those of `pages`. */
-  readonly encoded?: EncodedSlots;
-  /** See `AttentionRow.read`. */
-  readonly read?: readonly (Uint32Array | undefined)[];
-  readonly readFrom?: Uint32Array;
-  /** See `AttentionRow.sight`. */
-  readonly sight?: Sight;
-}
+/**
+ * Which pages a row attends to, per group at the given granularity: 1, layers, or layers * kvHeads lists.
+ * Counts include the row's new tokens.
+ */
+export type PageTables = Pick<
+  AttentionRow,
+  "granularity" | "pages" | "counts" | "encoded" | "read" | "readFrom" | "sight"
+>;
 
 /** One sequence's part of a batch. */
 export interface Row {

@@ -1,13 +1,6 @@
 /** A KV pool with a mirror on the host, so that tests know what every slot holds. */
-import type {
-  AttentionRow,
-  Backend,
-  EncodedSlots,
-  KvPool,
-  Sight,
-  Tensor,
-} from "../../runtime/backend/backend.ts";
-import type { KvGranularity, KvLayout, KvSignal, ReadRule } from "../../runtime/kv/policy.ts";
+import type { AttentionRow, Backend, KvPool, Tensor } from "../../runtime/backend/backend.ts";
+import type { KvGranularity, KvLayout, KvSignal } from "../../runtime/kv/policy.ts";
 import { groupCount, groupOf, unitBase, unitOffset, unitsOf } from "../../runtime/kv/units.ts";
 import type { Rng } from "../../runtime/rng.ts";
 import { attend, type Expected, permutation, randomMatrix } from "./_backend_reference.ts";
@@ -20,19 +13,8 @@ export interface WorldShape extends KvLayout {
 }
 
 /** A row together with where its new tokens go. */
-export interface WorldRow {
-  readonly length: number;
-  readonly granularity: KvGranularity;
-  readonly pages: readonly Uint32Array[];
-  readonly counts: Uint32Array;
+export interface WorldRow extends Omit<AttentionRow, "start" | "signals"> {
   readonly slots: readonly Uint32Array[];
-  readonly treeMask?: Uint32Array;
-  readonly encoded?: EncodedSlots;
-  readonly read?: readonly (Uint32Array | undefined)[];
-  readonly readFrom?: Uint32Array;
-  readonly sight?: Sight;
-  readonly rule?: ReadRule;
-  readonly ruleFrom?: number;
 }
 
 /** K, V and q of a row's new tokens in one layer. */
